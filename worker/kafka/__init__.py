@@ -1,0 +1,1 @@
+"""Kafka through confluent-kafka: the only package of the worker that knows the client."""

@@ -1,0 +1,145 @@
+"""Stand-ins that tests share: a clock, a model that is a function, and a loop over memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.health import Health
+from worker.lanes import Lanes
+from worker.loop import Bounds, Loop, Steps
+from worker.memory import MemoryLog, MemorySink, MemorySource
+from worker.pipeline.batcher import Batcher, bucket_edges
+from worker.pipeline.decode import json_decoder
+from worker.pipeline.encode import Encoder, ModelIdentity
+from worker.pipeline.ledger import Ledger
+from worker.pipeline.messages import Classification, Item, Record, Request, Skip
+from worker.pipeline.tokenization import Encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+LABELS = ("ham", "spam")
+MODEL = ModelIdentity("stub", "0123456789ab")
+
+
+class FakeClock:
+    """Stands still until it is told."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def says(text: str) -> Classification:
+    """What the stub model says of a text: a function of the text alone."""
+    spam = round((sum(map(ord, text)) % 100) / 100, 6)
+    label = "spam" if spam >= 0.5 else "ham"
+    return Classification(label, max(spam, 1 - spam), {"ham": 1 - spam, "spam": spam})
+
+
+class StubRun:
+    def __init__(self, model: StubClassifier) -> None:
+        self._model = model
+
+    def __call__(self, items: Sequence[Item]) -> list[Classification]:
+        self._model.runs.append(len(items))
+        self._model.before([item.request.text for item in items])
+        return [says(item.request.text) for item in items]
+
+    def terminate(self) -> None:
+        self._model.terminated += 1
+
+    def check(self) -> None:
+        self._model.before(["a text that is known to work"])
+
+
+class StubClassifier:
+    """Classifies with `says`; `before` is called with the texts of each run and may raise or wait."""
+
+    def __init__(self, before: Callable[[list[str]], None] = lambda texts: None) -> None:
+        self.before = before
+        self.runs: list[int] = []
+        self.terminated = 0
+
+    def lane(self) -> StubRun:
+        return StubRun(self)
+
+
+def tokenize(texts: Sequence[str]) -> list[Encoded]:
+    """A token a word, and two special ones."""
+    return [Encoded([101, *([7] * len(text.split())), 102], False) for text in texts]
+
+
+class NullObserver:
+    """Hears everything and keeps nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *args, **kwargs: None
+
+
+class Bench(NamedTuple):
+    """A loop over memory, and its parts."""
+
+    loop: Loop
+    log: MemoryLog
+    source: MemorySource
+    sink: MemorySink
+    lanes: Lanes
+    ledger: Ledger
+    batcher: Batcher
+    health: Health
+    clock: Callable[[], float]
+
+    def turn_until(self, done: Callable[[], bool], turns: int = 20_000) -> None:
+        for _ in range(turns):
+            if done():
+                return
+            self.loop.turn()
+        raise AssertionError("the loop did not get there")
+
+
+def bench(
+    classifier: StubClassifier | None = None,
+    *,
+    log: MemoryLog | None = None,
+    clock: Callable[[], float] | None = None,
+    observer: object | None = None,
+    tombstone: object = Skip(),
+    lanes: int = 2,
+    **bounds: float,
+) -> Bench:
+    """A loop over memory whose lanes run; its source has been started."""
+    clock = clock or FakeClock()
+    log = log or MemoryLog()
+    source, sink, ledger, health = MemorySource(log), MemorySink(), Ledger(), Health(clock)
+    batcher = Batcher(8, 64, 0.02, bucket_edges(512))
+    threads = Lanes(classifier or StubClassifier(), lanes, clock, run_timeout=30.0)
+    steps = Steps(
+        json_decoder("/text", "/id", 100_000, 2_000), tokenize, batcher, threads, ledger,
+        Encoder(MODEL, True, ["traceparent"], 100_000),
+    )  # fmt: skip
+    limits = {"in_flight": 512, "bytes_in_flight": 1 << 24, "commit_interval": 0.0, "drain": 5.0, "revoke": 5.0}
+    loop = Loop(
+        source, sink, steps,
+        bounds=Bounds(**(limits | bounds)), tombstone=tombstone, clock=clock,
+        observer=observer or NullObserver(), health=health,
+    )  # fmt: skip
+    threads.start()
+    source.start(loop)
+    return Bench(loop, log, source, sink, threads, ledger, batcher, health, clock)
+
+
+def record(offset: int = 0, value: bytes | None = b"{}", *, topic: str = "in", partition: int = 0, **more) -> Record:
+    return Record(topic, partition, offset, more.get("key"), value, more.get("headers", []), more.get("timestamp"))
+
+
+def item(ledger: Ledger, offset: int, length: int, arrived: float, text: str = "x") -> Item:
+    """An item of `length` tokens with its slot in the ledger."""
+    slot = ledger.open(record(offset), arrived)
+    assert slot is not None
+    return Item(slot, Request(str(offset), text, False), [7] * length, False, arrived)

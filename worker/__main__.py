@@ -1,0 +1,5 @@
+"""`python -m worker` is `winnow`."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,185 @@
+"""The command line: `winnow` and `python -m worker`. With config.py the only reader of argv and environ.
+
+Exit codes: 0 done; 1 a bug; 2 wrong usage or configuration; 3 the bundle; 4 the brokers; 5 a topic; 6 a record
+could not be written; 7 a thread died or hung; 130 ended at once by a second signal.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import click
+import typer
+
+import worker
+from worker.errors import Fatal
+
+app = typer.Typer(
+    name="winnow",
+    help="Classify messages on their way through Kafka, with a quantized DistilBERT on the CPU.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+config_app = typer.Typer(help="Show, check and describe the configuration.", no_args_is_help=True)
+model_app = typer.Typer(help="Look at model bundles.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+app.add_typer(model_app, name="model")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="SECTION.NAME=VALUE", help="A setting; may be repeated.", show_default=False),
+]
+Bundle = Annotated[str, typer.Option("--bundle", "-b", help="Folder of the bundle; `default` comes with Winnow.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
+BrokerKind = Annotated[
+    Literal["auto", "apache", "mock"],
+    typer.Option(
+        help="`apache`: a real Apache Kafka; `mock`: librdkafka's in-process cluster; `auto`: the best there is."
+    ),
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"winnow {worker.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def winnow(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Classify messages on their way through Kafka, with a quantized DistilBERT on the CPU."""
+
+
+@app.command()
+def run(config: ConfigFile = None, assign: Set = None) -> None:
+    """Run the worker: read the input topics, write labelled results, until SIGTERM or Ctrl-C.
+
+    Example: `winnow run --config winnow.toml --set kafka.group_id=spam`
+    """
+    from worker.commands import run as command
+
+    command.run(config, assign or [])
+
+
+@app.command()
+def demo(
+    messages: Annotated[int | None, typer.Option("--messages", "-n", min=1, help="End after so many.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--input", "-i", help="Stream this file: texts or JSONL.", show_default=False)
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Messages a second; 0: as fast as it goes.")] = 20.0,
+    broker: BrokerKind = "auto",
+    bundle: Bundle = "default",
+    port: Annotated[int, typer.Option(help="Port of /metrics; 0 takes a free one.")] = 0,
+    plain: Annotated[bool, typer.Option("--plain", help="No live view.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start a broker and a worker, feed them a realistic stream, and show what comes out.
+
+    Example: `winnow demo --messages 500 --plain --json`
+    """
+    from worker.demo import command
+
+    command.demo(command.Options(messages, source, rate, broker, bundle, port, plain, as_json))
+
+
+@app.command()
+def classify(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads the files or stdin.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", help="A file of texts, one a line, or JSONL; may be repeated.")
+    ] = None,
+    bundle: Bundle = "default",
+    text_pointer: Annotated[str, typer.Option(help="JSON Pointer to the text, where lines are JSON.")] = "/text",
+    as_json: AsJson = False,
+) -> None:
+    """Classify texts without a broker: arguments, files or stdin, a text or a JSON document a line.
+
+    Example: `winnow classify "You won a prize, call now"` or `winnow classify --json < texts.jsonl`
+    """
+    from worker.commands import classify as command
+
+    command.classify(texts or [], files or [], bundle, text_pointer, as_json)
+
+
+@app.command()
+def broker(
+    kind: BrokerKind = "auto",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 9092,
+    topic: Annotated[
+        list[str] | None,
+        typer.Option("--topic", "-t", metavar="NAME[:PARTITIONS]", help="Create a topic; may be repeated."),
+    ] = None,
+) -> None:
+    """Run a broker alone, for trying clients; Ctrl-C ends it. Nothing it holds outlives it."""
+    from worker.commands import broker as command
+
+    command.broker(kind, port, topic or [])
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile = None, assign: Set = None, as_json: AsJson = False) -> None:
+    """Show every setting as it is in force; secrets are masked."""
+    from worker.commands import configuration
+
+    configuration.show(config, assign or [], as_json)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Write the JSON Schema of winnow.toml, for editors and checks."""
+    from worker.commands import configuration
+
+    configuration.schema()
+
+
+@config_app.command("lint")
+def config_lint(config: ConfigFile = None, assign: Set = None) -> None:
+    """Check the configuration; exit code 2 names what is wrong."""
+    from worker.commands import configuration
+
+    configuration.lint(config, assign or [])
+
+
+@model_app.command("show")
+def model_show(bundle: Annotated[str, typer.Argument()] = "default", as_json: AsJson = False) -> None:
+    """Show a bundle: task, labels, digests, how it was made, and its figures."""
+    from worker.commands import model
+
+    model.show(bundle, as_json)
+
+
+@model_app.command("verify")
+def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
+    """Check a bundle's digests, and that this machine computes what its probes expect."""
+    from worker.commands import model
+
+    model.verify(bundle)
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake is a sentence on stderr and an exit code, never a traceback."""
+    try:
+        code = app(standalone_mode=False)
+    except Fatal as error:
+        typer.echo(f"winnow: {error}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`winnow classify … | head`); say nothing at exit either.
+        sys.stdout = None  # type: ignore[assignment]
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,47 @@
+"""`winnow config`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+
+from worker.config import Settings, environment_name, load, masked
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def show(config: Path | None, assignments: list[str], as_json: bool) -> None:
+    values = masked(load(config, assignments))
+    if as_json:
+        typer.echo(orjson.dumps(values, option=orjson.OPT_INDENT_2))
+        return
+    for section, settings in values.items():
+        typer.echo(f"[{section}]")
+        for name, value in settings.items():
+            typer.echo(_line(section, name, value))
+        typer.echo("")
+
+
+def _line(section: str, name: str, value: Any) -> str:
+    if value is None:
+        return f"# {name} is not set ({environment_name(f'{section}.{name}')})"
+    return f"{name} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+    return orjson.dumps(value).decode()
+
+
+def schema() -> None:
+    typer.echo(orjson.dumps(Settings.model_json_schema(), option=orjson.OPT_INDENT_2))
+
+
+def lint(config: Path | None, assignments: list[str]) -> None:
+    settings = load(config, assignments)
+    read = ", ".join(settings.kafka.input_topics)
+    typer.echo(f"The configuration is valid: {read} -> {settings.kafka.output_topic} as {settings.kafka.group_id!r}.")

@@ -1,0 +1,51 @@
+"""From the client's error codes to what the worker does about them."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError
+
+from worker.errors import BrokerError, Fatal, TopicError
+
+AUTHENTICATION = {
+    KafkaError._AUTHENTICATION,
+    KafkaError.SASL_AUTHENTICATION_FAILED,
+    KafkaError.UNSUPPORTED_SASL_MECHANISM,
+    KafkaError.ILLEGAL_SASL_STATE,
+}
+REDELIVERED = {
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError._NO_OFFSET,
+    KafkaError._STATE,
+    KafkaError._ASSIGNMENT_LOST,
+}
+"""Refusals of a commit because somebody else has, or will have, the partitions."""
+
+
+def fatal(error: KafkaError, topic: str | None = None) -> Fatal | None:
+    """The error that ends the process, or None where the client recovers by itself."""
+    code = error.code()
+    where = f" {topic!r}" if topic else ""
+    if code in AUTHENTICATION:
+        return BrokerError(
+            f"The brokers refused the login ({error.str()}). Check security.protocol and the sasl.* and ssl.* "
+            "entries in kafka.properties."
+        )
+    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return TopicError(f"Access to the topic{where} is denied. Grant READ on inputs, WRITE on outputs.")
+    if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        return BrokerError("Access to the consumer group is denied. Grant READ on the group in kafka.group_id.")
+    if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID):
+        return BrokerError(
+            "Another member of the group uses the same kafka.group_instance_id. Give each worker its own."
+        )
+    if code in (KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION, KafkaError.UNSUPPORTED_ASSIGNOR):
+        return BrokerError(
+            f"The brokers do not support what is asked ({error.str()}). With brokers before 4.0 set "
+            "kafka.group_protocol = 'classic'."
+        )
+    if error.fatal():
+        return BrokerError(f"The Kafka client cannot go on: {error.str()}.")
+    return None

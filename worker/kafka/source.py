@@ -1,0 +1,197 @@
+"""The consumer: one thread owns it; its callbacks set flags and never raise.
+
+An exception that leaves a callback during `consume` frees the messages already fetched, so what the listener
+raises is kept and raised again once the call has returned.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
+
+from worker.errors import BrokerError
+from worker.kafka import clients, faults
+from worker.pipeline.messages import Record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from confluent_kafka import Message
+
+    from worker.config import KafkaSettings
+    from worker.pipeline.messages import Partition
+    from worker.ports import RebalanceListener
+
+log = structlog.get_logger("kafka")
+_HARMLESS = {KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED}
+
+
+class KafkaSource:
+    """A member of a consumer group. See `worker.ports.Source`."""
+
+    def __init__(self, kafka: KafkaSettings) -> None:
+        self._topics = list(kafka.input_topics)
+        self._properties = clients.consumer(kafka, self._on_error, self._on_commit)
+        self._listener: RebalanceListener | None = None
+        self._consumer: Consumer | None = None
+        self._assigned: dict[Partition, None] = {}
+        self._touched: set[Partition] = set()
+        self._raised: BaseException | None = None
+        self._paused = False
+
+    def start(self, listener: RebalanceListener) -> None:
+        self._listener = listener
+        try:
+            self._consumer = Consumer(self._properties, logger=logging.getLogger("librdkafka"))
+        except KafkaException as error:
+            raise BrokerError(f"The Kafka consumer refuses its properties: {error.args[0].str()}.") from None
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    @property
+    def _client(self) -> Consumer:
+        if self._consumer is None:
+            raise RuntimeError("the source has not been started")
+        return self._consumer
+
+    def poll(self, limit: int, timeout: float) -> Sequence[Record]:
+        # `consume` waits its whole timeout unless `limit` messages come, so the first one is awaited by `poll`.
+        first = self._client.poll(timeout)
+        self._raise_kept()
+        if first is None:
+            return ()
+        messages = [first]
+        if limit > 1:
+            self._touched.clear()
+            messages += self._fresh(self._client.consume(limit - 1, 0.0))
+            self._raise_kept()
+        return [record(message) for message in messages if self._is_record(message)]
+
+    def _fresh(self, messages: list[Message]) -> list[Message]:
+        """Without what was fetched before a rebalance within the same call: it is not ours, or comes again."""
+        if not self._touched:
+            return messages
+        return [m for m in messages if m.error() or (m.topic(), m.partition()) not in self._touched]
+
+    def _is_record(self, message: Message) -> bool:
+        error = message.error()
+        if error is None:
+            return True
+        if error.code() in _HARMLESS:
+            return False
+        fatal = faults.fatal(error, message.topic())
+        if fatal is not None:
+            raise fatal
+        log.warning("consumer error", error=error.name(), topic=message.topic())
+        return False
+
+    def pause(self) -> None:
+        self._paused = True
+        self._client.pause(self._partitions())
+
+    def resume(self) -> None:
+        self._paused = False
+        self._client.resume(self._partitions())
+
+    def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
+        entries = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+        try:
+            if wait:
+                self._client.commit(offsets=entries, asynchronous=False)
+            else:
+                self._client.commit(offsets=entries, asynchronous=True)
+        except KafkaException as error:
+            self._refused(error.args[0])
+
+    def _refused(self, error: KafkaError) -> None:
+        fatal = faults.fatal(error)
+        if fatal is not None:
+            raise fatal
+        what = "will be redelivered" if error.code() in faults.REDELIVERED else "will be tried again or redelivered"
+        log.warning("commit refused", error=error.name(), consequence=what)
+
+    def ends(self) -> Mapping[Partition, int]:
+        ends = {}
+        for topic, number in self._assigned:
+            watermarks = self._client.get_watermark_offsets(TopicPartition(topic, number), cached=True)
+            if watermarks is not None and watermarks[1] >= 0:
+                ends[topic, number] = watermarks[1]
+        return ends
+
+    def close(self) -> None:
+        self._listener = None
+        if self._consumer is not None:
+            self._consumer.close()
+
+    def _partitions(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for topic, number in self._assigned]
+
+    def _raise_kept(self) -> None:
+        if self._raised is not None:
+            kept, self._raised = self._raised, None
+            raise kept
+
+    # Callbacks of the client: they never raise.
+
+    def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
+        try:
+            call(*arguments)
+        except BaseException as error:  # noqa: BLE001 - raised again by `poll`
+            self._raised = self._raised or error
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guarded(self._assign, partitions)
+
+    def _assign(self, partitions: list[TopicPartition]) -> None:
+        arrived = self._note(partitions)
+        if self._paused:  # what comes is not paused, so what stays must not be either
+            self.resume()
+        self._assigned.update(dict.fromkeys(arrived))
+        if self._listener is not None:
+            self._listener.assigned(arrived)
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guarded(self._leave, partitions, "revoked")
+
+    def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._guarded(self._leave, partitions, "lost")
+
+    def _leave(self, partitions: list[TopicPartition], how: str) -> None:
+        gone = self._note(partitions)
+        try:
+            if self._listener is not None:
+                getattr(self._listener, how)(gone)
+        finally:
+            for partition in gone:
+                self._assigned.pop(partition, None)
+
+    def _note(self, partitions: list[TopicPartition]) -> list[Partition]:
+        named = [(p.topic, p.partition) for p in partitions]
+        self._touched.update(named)
+        return named
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.warning("client error", error=error.name(), detail=error.str())
+        self._raised = self._raised or faults.fatal(error)
+
+    def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
+        if error is not None:
+            self._guarded(self._refused, error)
+
+
+def record(message: Any) -> Record:
+    """The client's message, which must not be an error, as a `Record`."""
+    kind, timestamp = message.timestamp()
+    return Record(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.key(),
+        message.value(),
+        message.headers() or [],
+        None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+    )

@@ -1,0 +1,167 @@
+"""Threads around the model: each lane runs whole batches, one at a time.
+
+A run that fails is bisected until the culprit is alone. A run that hangs is stopped by the watchdog and
+bisected the same way. A lane that dies is reported by the next `collect`, and ends the process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.errors import StageError
+from worker.pipeline.messages import Rejection, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.pipeline.messages import Batch, Item
+    from worker.ports import Classifier, Clock, Run
+
+
+class Completed(NamedTuple):
+    """A batch that went through a lane, with one outcome an item, in order."""
+
+    batch: Batch
+    outcomes: list[Result | Rejection]
+    queued: float
+    """Seconds between submission and start."""
+    seconds: float
+
+
+class _Lane:
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.started: float | None = None
+
+
+class Lanes:
+    """A fixed number of lanes over one classifier, with a short queue before them.
+
+    Args:
+        classifier: shared by all lanes.
+        count: lanes; as many batches again may wait.
+        clock: seconds, monotonic.
+        run_timeout: seconds after which a run is stopped; after twice as long the worker gives up.
+    """
+
+    def __init__(self, classifier: Classifier, count: int, clock: Clock, run_timeout: float) -> None:
+        self._clock = clock
+        self._run_timeout = run_timeout
+        self._todo: queue.SimpleQueue[tuple[float, Batch] | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Completed | BaseException] = queue.SimpleQueue()
+        self._lanes = [_Lane(classifier.lane()) for _ in range(count)]
+        self._pending = 0
+        self._threads = [
+            threading.Thread(target=self._work, args=(lane,), name=f"lane-{i}", daemon=True)
+            for i, lane in enumerate(self._lanes)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Batches submitted and not yet collected."""
+        return self._pending
+
+    @property
+    def busy(self) -> int:
+        """Lanes at work."""
+        return min(self._pending, len(self._lanes))
+
+    @property
+    def idle(self) -> bool:
+        """Whether a lane stands idle."""
+        return self._pending < len(self._lanes)
+
+    @property
+    def room(self) -> bool:
+        """Whether another batch may be submitted."""
+        return self._pending < 2 * len(self._lanes)
+
+    def submit(self, batch: Batch) -> None:
+        self._pending += 1
+        self._todo.put((self._clock(), batch))
+
+    def collect(self, timeout: float = 0.0) -> list[Completed]:
+        """Completed batches; waits up to `timeout` seconds for the first.
+
+        Raises:
+            StageError: a lane died.
+        """
+        completed = []
+        try:
+            item = self._done.get(block=timeout > 0, timeout=timeout or None)
+            while True:
+                if isinstance(item, BaseException):
+                    raise StageError(
+                        f"A lane died of {type(item).__name__}; nothing unfinished was committed."
+                    ) from item
+                self._pending -= 1
+                completed.append(item)
+                item = self._done.get_nowait()
+        except queue.Empty:
+            return completed
+
+    def watch(self) -> None:
+        """Stop runs that take too long.
+
+        Raises:
+            StageError: a run goes on although it was stopped.
+        """
+        now = self._clock()
+        for lane in self._lanes:
+            started = lane.started
+            if started is None or now - started <= self._run_timeout:
+                continue
+            if now - started > 2 * self._run_timeout:
+                raise StageError(f"A run of the model has not ended after {now - started:.0f} s and cannot be stopped.")
+            lane.run.terminate()
+
+    def close(self, timeout: float) -> None:
+        """Let the lanes end after what they are doing; wait up to `timeout` seconds for each."""
+        for _ in self._threads:
+            self._todo.put(None)
+        for thread in self._threads:
+            thread.join(timeout)
+
+    def _work(self, lane: _Lane) -> None:
+        try:
+            while (job := self._todo.get()) is not None:
+                submitted, batch = job
+                started = self._clock()
+                outcomes = self._outcomes(lane, batch.items)
+                self._done.put(Completed(batch, outcomes, started - submitted, self._clock() - started))
+        except BaseException as error:  # noqa: BLE001 - whatever ends this thread must end the process
+            self._done.put(error)
+
+    def _outcomes(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
+        outcomes = self._bisect(lane, items)
+        if all(isinstance(outcome, Rejection) for outcome in outcomes):
+            # Not one row came through: if a known good text fails too, the messages are not to blame.
+            lane.run.check()
+        return outcomes
+
+    def _bisect(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
+        try:
+            return self._run(lane, items)
+        except Exception as error:  # noqa: BLE001 - any failure of a run is isolated to its culprit
+            if len(items) == 1:
+                kind = type(error).__name__
+                return [Rejection("infer", "model-error", f"The model failed on this message ({kind}).", kind)]
+        half = len(items) // 2
+        return self._bisect(lane, items[:half]) + self._bisect(lane, items[half:])
+
+    def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
+        lane.started = self._clock()
+        try:
+            said = lane.run(items)
+        finally:
+            lane.started = None
+        return [
+            Result(item.request, classification, item.truncated, len(item.ids))
+            for item, classification in zip(items, said, strict=True)
+        ]

@@ -1,0 +1,294 @@
+"""The one thread that owns the Kafka clients: poll, decode, tokenize, batch, hand over, publish, commit, drain.
+
+It never blocks on inference. Work in flight is bounded; while the bound is reached it waits for lanes instead
+of polling, and where that lasts, it pauses the partitions and goes on polling, so that the group never evicts
+a worker that is merely busy.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.errors import InvalidMessage
+from worker.pipeline.messages import CloseReason, Forward, Item, Rejection, Result, Skip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from worker.health import Health
+    from worker.lanes import Completed, Lanes
+    from worker.pipeline.batcher import Batcher
+    from worker.pipeline.encode import Encoder
+    from worker.pipeline.ledger import Ledger, Slot
+    from worker.pipeline.messages import Outcome, Partition, Record, Request
+    from worker.pipeline.tokenization import Encoded
+    from worker.ports import Clock, Decode, Observer, Sink, Source, Tokenize
+
+POLL_LIMIT = 64
+"""Records taken in at once: their tokenizing must not keep the lanes waiting."""
+BUSY_WAIT = 0.001
+IDLE_WAIT = 0.1
+PAUSE_AFTER = 1.0
+"""Seconds without room after which partitions are paused and polled rather than left alone."""
+LAG_EVERY = 1.0
+
+
+class Bounds(NamedTuple):
+    """How much, and for how long. Times in seconds."""
+
+    in_flight: int
+    """Messages taken in and not yet settled."""
+    bytes_in_flight: int
+    commit_interval: float
+    drain: float
+    """Budget for finishing what is in flight when the worker stops."""
+    revoke: float
+    """Budget for finishing what is in flight when partitions are revoked."""
+
+
+class Steps(NamedTuple):
+    """The parts of the way through, in order."""
+
+    decode: Decode
+    tokenize: Tokenize
+    batcher: Batcher
+    lanes: Lanes
+    ledger: Ledger
+    encode: Encoder
+
+
+class Loop:
+    """Moves records from a source through the steps into a sink. Listens to the source's rebalances."""
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        steps: Steps,
+        *,
+        bounds: Bounds,
+        tombstone: Skip | Forward | Rejection,
+        clock: Clock,
+        observer: Observer,
+        health: Health,
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._decode, self._tokenize, self._batcher, self._lanes, self._ledger, self._encode = steps
+        self._bounds = bounds
+        self._tombstone = tombstone
+        self._clock = clock
+        self._observer = observer
+        self._health = health
+        self._full_since: float | None = None
+        self._paused = False
+        self._last_commit = clock()
+        self._last_lag = clock()
+        self._assigned: dict[Partition, None] = {}
+
+    # The way through
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Work until `stopping` says so, then drain, commit and leave the group.
+
+        Raises:
+            Fatal: the worker cannot go on; nothing unfinished was committed.
+        """
+        self._source.start(self)
+        while not stopping():
+            self.turn()
+        self._drain()
+
+    def turn(self) -> None:
+        """One pass: take in, move on, write out, commit what is due."""
+        self._health.beat()
+        records = self._poll()
+        if records:
+            self._admit(records)
+        self._advance()
+        self._housekeeping()
+
+    def _poll(self) -> Sequence[Record]:
+        if self._has_room():
+            self._full_since = None
+            self._pause(False)
+            return self._source.poll(POLL_LIMIT, BUSY_WAIT if self._ledger.in_flight else IDLE_WAIT)
+        now = self._clock()
+        self._full_since = now if self._full_since is None else self._full_since
+        self._finish(self._lanes.collect(BUSY_WAIT))
+        if now - self._full_since < PAUSE_AFTER:
+            return ()
+        self._pause(True)
+        return self._source.poll(POLL_LIMIT, 0.0)
+
+    def _has_room(self) -> bool:
+        ledger, bounds = self._ledger, self._bounds
+        return ledger.in_flight + POLL_LIMIT <= bounds.in_flight and ledger.bytes_in_flight < bounds.bytes_in_flight
+
+    def _pause(self, paused: bool) -> None:
+        if paused != self._paused:
+            self._paused = paused
+            (self._source.pause if paused else self._source.resume)()
+
+    def _admit(self, records: Sequence[Record]) -> None:
+        """Decode, tokenize and batch; whatever is wrong with a record is its outcome."""
+        now = self._clock()
+        self._observer.consumed(len(records))
+        requests = []
+        for record in records:
+            slot = self._ledger.open(record, now)
+            if slot is not None:
+                decoded = self._decoded(record)
+                if isinstance(decoded, (Rejection, Skip, Forward)):
+                    self._ledger.finish(slot, decoded)
+                else:
+                    requests.append((slot, decoded))
+        if requests:
+            self._batch(requests)
+
+    def _decoded(self, record: Record) -> Request | Rejection | Skip | Forward:
+        if record.value is None:
+            self._observer.tombstone()
+            return self._tombstone
+        try:
+            return self._decode(record)
+        except InvalidMessage as error:
+            return Rejection("decode", error.reason, str(error), type(error).__name__)
+
+    def _batch(self, requests: list[tuple[Slot, Request]]) -> None:
+        started = self._clock()
+        encoded = _tokenized(self._tokenize, [request.text for _, request in requests])
+        truncated = 0
+        for (slot, request), tokens in zip(requests, encoded, strict=True):
+            if isinstance(tokens, Rejection):
+                self._ledger.finish(slot, tokens)
+                continue
+            cut = tokens.truncated or request.truncated
+            truncated += cut
+            self._batcher.add(Item(slot, request, tokens.ids, cut, slot.arrived))
+        self._observer.tokenized(len(requests), truncated, self._clock() - started)
+
+    def _advance(self, hurry: CloseReason | None = None) -> None:
+        """Take back what the lanes finished, write it out in order, and hand over what is due."""
+        self._finish(self._lanes.collect())
+        self._hand_over(hurry)
+        self._publish()
+        self._sink.poll()
+
+    def _finish(self, completed: Iterable[Completed]) -> None:
+        for done in completed:
+            self._observer.ran(done.batch, done.queued, done.seconds)
+            for item, outcome in zip(done.batch.items, done.outcomes, strict=True):
+                self._ledger.finish(item.slot, outcome)
+
+    def _hand_over(self, hurry: CloseReason | None) -> None:
+        while self._lanes.room:
+            idle = CloseReason.IDLE if self._lanes.idle else None
+            batch = self._batcher.take(self._clock(), hurry or idle)
+            if batch is None:
+                return
+            self._observer.closed(batch)
+            self._lanes.submit(batch)
+
+    def _publish(self) -> None:
+        for slot in self._ledger.release():
+            outgoing, rejection = self._encode(slot.record, _outcome(slot))
+            if outgoing is None:
+                self._ledger.settle(slot)
+                continue
+            if rejection is not None:
+                self._observer.dead_letter(rejection)
+            elif isinstance(slot.outcome, Result):
+                said = slot.outcome.classification
+                self._observer.result(said.label, said.score)
+            self._sink.send(outgoing, partial(self._delivered, slot))
+
+    def _delivered(self, slot: Slot) -> None:
+        self._ledger.settle(slot)
+        self._observer.delivered(slot.record.timestamp, self._clock() - slot.arrived)
+
+    def _housekeeping(self) -> None:
+        now = self._clock()
+        self._lanes.watch()
+        self._observer.state(self._ledger.in_flight, self._paused, self._lanes.busy)
+        if now - self._last_commit >= self._bounds.commit_interval:
+            self._last_commit = now
+            self._commit(self._ledger.committable(), wait=False)
+        if now - self._last_lag >= LAG_EVERY:
+            self._last_lag = now
+            self._observer.lag(self._lag())
+
+    def _commit(self, offsets: dict[Partition, int], *, wait: bool) -> None:
+        if offsets:
+            self._source.commit(offsets, wait=wait)
+            self._ledger.mark_committed(offsets)
+            self._observer.committed(offsets)
+
+    def _lag(self) -> dict[Partition, int]:
+        positions = self._ledger.positions()
+        return {p: max(0, end - positions[p]) for p, end in self._source.ends().items() if p in positions}
+
+    # Stopping and rebalancing
+
+    def _drain(self) -> None:
+        """Finish what is in flight within the budget, commit, leave."""
+        self._health.draining()
+        deadline = self._clock() + self._bounds.drain
+        self._settle_all(None, deadline)
+        self._commit(self._ledger.settled(), wait=True)
+        self._ledger.drop(list(self._assigned))
+        self._source.close()
+        self._sink.close()
+        self._lanes.close(max(0.0, deadline - self._clock()))
+
+    def _settle_all(self, partitions: Sequence[Partition] | None, deadline: float) -> None:
+        while self._ledger.unsettled(partitions) and self._clock() < deadline:
+            self._health.beat()
+            self._finish(self._lanes.collect(BUSY_WAIT))
+            self._advance(CloseReason.DRAIN)
+            self._lanes.watch()
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        self._assigned.update(dict.fromkeys(partitions))
+        self._paused = False
+        self._changed("assigned", 0, 0.0)
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        started = self._clock()
+        self._settle_all(partitions, started + self._bounds.revoke)
+        self._commit(self._ledger.settled(partitions), wait=True)
+        self._give_up("revoked", partitions, started)
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        self._give_up("lost", partitions, self._clock())
+
+    def _give_up(self, kind: str, partitions: Sequence[Partition], started: float) -> None:
+        given_up = self._ledger.drop(partitions)
+        self._batcher.discard(lambda item: item.slot.dropped)
+        for partition in partitions:
+            self._assigned.pop(partition, None)
+        self._changed(kind, given_up, self._clock() - started)
+
+    def _changed(self, kind: str, given_up: int, seconds: float) -> None:
+        assigned = list(self._assigned)
+        self._health.assigned(len(assigned))
+        self._observer.rebalanced(kind, assigned, given_up, seconds)
+
+
+def _outcome(slot: Slot) -> Outcome:
+    if slot.outcome is None:
+        raise AssertionError("the ledger released a slot without an outcome")
+    return slot.outcome
+
+
+def _tokenized(tokenize: Tokenize, texts: list[str]) -> list[Encoded | Rejection]:
+    """One entry a text; a text that the tokenizer refuses harms no other."""
+    try:
+        return list(tokenize(texts))
+    except Exception as error:  # noqa: BLE001 - any failure is isolated to its culprit
+        if len(texts) == 1:
+            kind = type(error).__name__
+            return [Rejection("tokenize", "tokenizer-error", f"The tokenizer failed on this message ({kind}).", kind)]
+    half = len(texts) // 2
+    return _tokenized(tokenize, texts[:half]) + _tokenized(tokenize, texts[half:])

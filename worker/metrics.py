@@ -1,0 +1,174 @@
+"""Every metric's name, help text and buckets, on an injected registry. See `docs/metrics.md`.
+
+Children of labelled metrics are resolved once, not per message.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+import worker
+from worker.pipeline.messages import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.pipeline.encode import ModelIdentity
+    from worker.pipeline.messages import Batch, Partition, Rejection
+
+SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SCORES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
+MESSAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+# Every reason a message can be refused for, so that each series starts at zero.
+REASONS = {
+    "decode": (
+        "tombstone",
+        "empty", "empty-text", "invalid-id", "invalid-json", "invalid-utf8", "missing-field", "too-large", "wrong-type",
+    ),
+    "tokenize": ("tokenizer-error",),
+    "infer": ("model-error",),
+    "encode": ("result-too-large",),
+}  # fmt: skip
+KINDS = ("assigned", "revoked", "lost")
+
+
+class Metrics:
+    """The worker's metrics, as the loop's `Observer`. Used by one thread; scraped by another."""
+
+    def __init__(
+        self, registry: CollectorRegistry, labels: Sequence[str], clock: Callable[[], float] = time.time
+    ) -> None:
+        """Register everything.
+
+        Args:
+            registry: where the metrics live.
+            labels: the model's labels.
+            clock: seconds since the epoch, for the time between a message's broker timestamp and its delivery.
+        """
+        self._clock = clock
+        self._registry = registry
+        counter, gauge, histogram = self._counter, self._gauge, self._histogram
+        self._consumed = counter("consumed", "Messages read from the input topics.")
+        self._tombstones = counter("tombstones", "Messages without a value.")
+        results = counter("results", "Results handed to the producer, by label.", "label")
+        self._results = {label: results.labels(label) for label in labels}
+        scores = histogram("score", "Score of the chosen label.", SCORES, "label")
+        self._scores = {label: scores.labels(label) for label in labels}
+        dead = counter("dead_letters", "Dead letters, by stage and reason.", "stage", "reason")
+        self._dead = {(s, r): dead.labels(s, r) for s, reasons in REASONS.items() for r in reasons}
+        self._delivered = counter("delivered", "Results and dead letters acknowledged by the brokers.")
+        self._truncated = counter("truncated", "Messages whose text was cut to fit the model.")
+        self._tokens = counter("tokens", "Tokens classified, without padding.")
+        self._padding = counter("padding_tokens", "Tokens of padding.")
+        closed = counter("batch_closed", "Batches, by why they closed.", "reason")
+        self._closed = {reason: closed.labels(reason.value) for reason in CloseReason}
+        self._batch_messages = histogram("batch_messages", "Messages of a batch.", MESSAGES)
+        self._batch_tokens = histogram("batch_tokens", "Padded tokens of a batch.", TOKENS)
+        stages = histogram(
+            "stage_seconds", "Time in a stage: tokenize a poll; queue and infer a batch.", SECONDS, "stage"
+        )
+        self._tokenize, self._queue, self._infer = (stages.labels(s) for s in ("tokenize", "queue", "infer"))
+        self._worker_seconds = histogram("worker_seconds", "From poll to acknowledgement, by message.", SECONDS)
+        self._end_to_end = histogram(
+            "end_to_end_seconds", "From the message's broker timestamp to acknowledgement.", SECONDS
+        )
+        self._in_flight = gauge("in_flight_messages", "Messages taken in and not yet acknowledged.")
+        self._paused = gauge("paused", "1 while the partitions are paused because too much is in flight.")
+        self._lanes_busy = gauge("lanes_busy", "Lanes at work.")
+        self._partitions = gauge("partitions_assigned", "Partitions this worker has.")
+        rebalances = counter("rebalances", "Changes of the assignment, by kind.", "kind")
+        self._rebalances = {kind: rebalances.labels(kind) for kind in KINDS}
+        self._rebalance_seconds = histogram("rebalance_seconds", "Time spent finishing revoked work.", SECONDS)
+        self._given_up = counter("given_up", "Messages in flight that a rebalance took away; somebody else has them.")
+        self._commits = counter("commits", "Commits of offsets.")
+        self._lag = gauge("lag_messages", "Messages stored and not yet done with, by partition.", "topic", "partition")
+        self._lagging: set[Partition] = set()
+        self._progress = gauge("last_progress_timestamp_seconds", "When the last acknowledgement came.")
+        self._progress.set(clock())
+
+    def describe(self, model: ModelIdentity, lanes: int) -> None:
+        """Say what runs: bundle, versions, lanes."""
+        info = self._gauge("model_info", "The bundle that classifies.", "name", "digest")
+        info.labels(model.name, model.digest).set(1)
+        build = self._gauge("build_info", "What runs.", "version", "python")
+        build.labels(worker.__version__, platform.python_version()).set(1)
+        self._gauge("lanes", "Batches that may run at the same time.").set(lanes)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"winnow_{name}", text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"winnow_{name}", text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
+        return Histogram(f"winnow_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    # worker.ports.Observer
+
+    def consumed(self, records: int) -> None:
+        self._consumed.inc(records)
+
+    def tombstone(self) -> None:
+        self._tombstones.inc()
+
+    def tokenized(self, records: int, truncated: int, seconds: float) -> None:
+        self._truncated.inc(truncated)
+        self._tokenize.observe(seconds)
+
+    def closed(self, batch: Batch) -> None:
+        self._closed[batch.reason].inc()
+        self._batch_messages.observe(len(batch.items))
+        self._batch_tokens.observe(batch.padded_tokens)
+        tokens = batch.tokens
+        self._tokens.inc(tokens)
+        self._padding.inc(batch.padded_tokens - tokens)
+
+    def ran(self, batch: Batch, queued: float, seconds: float) -> None:
+        self._queue.observe(queued)
+        self._infer.observe(seconds)
+
+    def result(self, label: str, score: float) -> None:
+        self._results[label].inc()
+        self._scores[label].observe(score)
+
+    def dead_letter(self, rejection: Rejection) -> None:
+        self._dead[rejection.stage, rejection.reason].inc()
+
+    def delivered(self, timestamp: int | None, worker_seconds: float) -> None:
+        self._delivered.inc()
+        self._worker_seconds.observe(worker_seconds)
+        now = self._clock()
+        self._progress.set(now)
+        if timestamp is not None:
+            self._end_to_end.observe(max(0.0, now - timestamp / 1000))
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        self._commits.inc()
+
+    def state(self, in_flight: int, paused: bool, lanes_busy: int) -> None:
+        self._in_flight.set(in_flight)
+        self._paused.set(paused)
+        self._lanes_busy.set(lanes_busy)
+
+    def rebalanced(self, kind: str, assigned: Sequence[Partition], given_up: int, seconds: float) -> None:
+        self._rebalances[kind].inc()
+        self._partitions.set(len(assigned))
+        self._given_up.inc(given_up)
+        if kind != "assigned":
+            self._rebalance_seconds.observe(seconds)
+        self._forget_lag(self._lagging - set(assigned))
+
+    def lag(self, messages: Mapping[Partition, int]) -> None:
+        for (topic, partition), count in messages.items():
+            self._lag.labels(topic, str(partition)).set(count)
+        self._lagging |= messages.keys()
+
+    def _forget_lag(self, gone: set[Partition]) -> None:
+        for topic, partition in gone:
+            self._lag.remove(topic, str(partition))
+        self._lagging -= gone

@@ -1,0 +1,64 @@
+"""Classify texts without a broker, through the same tokenizer, batcher and lanes as the worker."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import TYPE_CHECKING
+
+from worker.lanes import Lanes
+from worker.pipeline.batcher import Batcher, bucket_edges
+from worker.pipeline.ledger import Ledger
+from worker.pipeline.messages import CloseReason, Item, Record, Rejection, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from worker.app import Model
+    from worker.config import BatchingSettings
+    from worker.pipeline.messages import Request
+
+CHUNK = 512
+RUN_TIMEOUT = 60.0
+
+
+class Offline:
+    """Classifies requests in order, in batches that fit their lengths, on all lanes."""
+
+    def __init__(self, model: Model, batching: BatchingSettings) -> None:
+        self._model = model
+        self._batching = batching
+        self._lanes = Lanes(model.classifier, model.lanes, time.monotonic, RUN_TIMEOUT)
+        self._lanes.start()
+
+    def __call__(self, requests: Iterable[Request]) -> Iterator[Result | Rejection]:
+        """One outcome a request, in order; holds a bounded number of them at a time."""
+        requests = iter(requests)
+        while chunk := list(itertools.islice(requests, CHUNK)):
+            yield from self._chunk(chunk)
+
+    def close(self) -> None:
+        self._lanes.close(RUN_TIMEOUT)
+
+    def _chunk(self, requests: list[Request]) -> Iterator[Result | Rejection]:
+        ledger = Ledger()
+        batcher = self._batcher()
+        encoded = self._model.tokenizer([request.text for request in requests])
+        for number, (request, tokens) in enumerate(zip(requests, encoded, strict=True)):
+            slot = ledger.open(Record("", 0, number, None, None, [], None), 0.0)
+            assert slot is not None
+            batcher.add(Item(slot, request, tokens.ids, tokens.truncated or request.truncated, 0.0))
+        while ledger.in_flight:
+            while self._lanes.room and (batch := batcher.take(0.0, CloseReason.DRAIN)):
+                self._lanes.submit(batch)
+            for done in self._lanes.collect(1.0):
+                for item, outcome in zip(done.batch.items, done.outcomes, strict=True):
+                    ledger.finish(item.slot, outcome)
+            for slot in ledger.release():
+                ledger.settle(slot)
+                if isinstance(slot.outcome, (Result, Rejection)):
+                    yield slot.outcome
+
+    def _batcher(self) -> Batcher:
+        bounds = self._batching
+        return Batcher(bounds.max_messages, bounds.max_tokens, 0.0, bucket_edges(self._model.max_length))

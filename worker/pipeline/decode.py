@@ -1,0 +1,151 @@
+"""Bytes to `Request`: JSON with the text found by a JSON Pointer (RFC 6901), or the plain payload.
+
+Whatever a message holds, it becomes a request or an `InvalidMessage`; nothing else is ever raised.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import orjson
+
+from worker.errors import InvalidMessage
+from worker.pipeline.messages import Request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.pipeline.messages import Record
+
+Decoder: TypeAlias = "Callable[[Record], Request]"
+
+MAX_ID_CHARACTERS = 512
+_MISSING = object()
+
+
+def json_decoder(text_pointer: str, id_pointer: str | None, max_bytes: int, max_characters: int) -> Decoder:
+    """A decoder of JSON messages.
+
+    Args:
+        text_pointer: where the text is, e.g. `/text` or `/event/0/body`.
+        id_pointer: where the id is; None, or a message without it, gives `topic-partition-offset`.
+        max_bytes: larger values are invalid; checked before parsing.
+        max_characters: longer texts are cut and marked as truncated.
+    """
+    text_of = pointer(text_pointer)
+    id_of = pointer(id_pointer) if id_pointer else None
+
+    def decode(record: Record) -> Request:
+        document = _parse(_bounded(record, max_bytes))
+        text = text_of(document)
+        if text is _MISSING:
+            raise InvalidMessage("missing-field", f"The message has no field {text_pointer}.")
+        if not isinstance(text, str):
+            raise InvalidMessage("wrong-type", f"The field {text_pointer} is {_kind(text)}, not a string.")
+        found = id_of(document) if id_of else _MISSING
+        return _request(_id(found, record), text, max_characters)
+
+    return decode
+
+
+def text_decoder(max_bytes: int, max_characters: int) -> Decoder:
+    """A decoder of messages whose whole value is the text, in UTF-8."""
+
+    def decode(record: Record) -> Request:
+        try:
+            text = _bounded(record, max_bytes).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidMessage("invalid-utf8", f"The value is not UTF-8 at byte {error.start}.") from None
+        return _request(_id(_MISSING, record), text, max_characters)
+
+    return decode
+
+
+def pointer(path: str) -> Callable[[Any], Any]:
+    """A function that finds what a JSON Pointer names, or a marker that no JSON value equals.
+
+    Raises:
+        ValueError: the path is no JSON Pointer.
+    """
+    if path == "":
+        return lambda document: document
+    if not path.startswith("/"):
+        raise ValueError(f"a JSON Pointer starts with '/', {path!r} does not")
+    keys = [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
+    if len(keys) == 1:
+        only = keys[0]
+        return lambda document: _step(document, only)
+    return lambda document: _walk(document, keys)
+
+
+def _walk(document: Any, keys: list[str]) -> Any:
+    for key in keys:
+        document = _step(document, key)
+    return document
+
+
+def _step(document: Any, key: str) -> Any:
+    if isinstance(document, dict):
+        return document.get(key, _MISSING)
+    if isinstance(document, list) and key.isascii() and key.isdigit() and (key == "0" or key[0] != "0"):
+        index = int(key[:10])
+        return document[index] if index < len(document) else _MISSING
+    return _MISSING
+
+
+def _bounded(record: Record, max_bytes: int) -> bytes:
+    value = record.value
+    if not value:
+        raise InvalidMessage("empty", "The message has no value.")
+    if len(value) > max_bytes:
+        raise InvalidMessage("too-large", f"The value has {len(value)} bytes, more than input.max_bytes = {max_bytes}.")
+    return value
+
+
+def _parse(value: bytes) -> Any:
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        # The parser's own message may quote the document, so only its position is kept.
+        reason, what = _json_fault(value)
+        raise InvalidMessage(reason, f"The value is not {what} at character {error.pos}.") from None
+
+
+def _json_fault(value: bytes) -> tuple[str, str]:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return "invalid-utf8", "UTF-8, so it cannot be JSON,"
+    return "invalid-json", "JSON"
+
+
+def _request(id_: str, text: str, max_characters: int) -> Request:
+    if not text or text.isspace():
+        raise InvalidMessage("empty-text", "The text is empty.")
+    if len(text) > max_characters:
+        return Request(id_, text[:max_characters], True)
+    return Request(id_, text, False)
+
+
+def _id(found: Any, record: Record) -> str:
+    if found is _MISSING or found is None:
+        return f"{record.topic}-{record.partition}-{record.offset}"
+    if isinstance(found, str):
+        if len(found) > MAX_ID_CHARACTERS:
+            raise InvalidMessage("invalid-id", f"The id has {len(found)} characters, more than {MAX_ID_CHARACTERS}.")
+        return found
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    raise InvalidMessage("invalid-id", f"The id is {_kind(found)}, not a string or an integer.")
+
+
+def _kind(value: Any) -> str:
+    names = {
+        type(None): "null",
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "an array",
+    }
+    return names.get(type(value), "an object")

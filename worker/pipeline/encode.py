@@ -1,0 +1,143 @@
+"""Outcomes to the records that are written: results as JSON, dead letters with the original bytes.
+
+A result is a function of the message and the bundle alone (no clock, no host), so a redelivered message
+gives byte-identical output. When it was classified is the Kafka timestamp of the output record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import orjson
+
+from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.pipeline.messages import Headers, Outcome, Record
+
+SCHEMA_VERSION = 1
+_PREFIX = "__connect.errors."
+# Kafka Connect's names for the stages at which a record can fail.
+_CONNECT_STAGES = {
+    "decode": "VALUE_CONVERTER",
+    "tokenize": "TRANSFORMATION",
+    "infer": "TRANSFORMATION",
+    "encode": "TASK_PUT",
+}
+
+
+class ModelIdentity(NamedTuple):
+    """Which bundle made a result."""
+
+    name: str
+    digest: str
+
+
+class Encoder:
+    """Encodes outcomes.
+
+    Args:
+        model: named in every result.
+        all_scores: whether results carry the score of every label.
+        pass_headers: names of the headers that results take over; `*` for all. Dead letters take over all.
+        max_bytes: bound on what is written; a larger result becomes a dead letter, and a larger dead letter
+            is cut, with the size and SHA-256 of the original value in its headers.
+    """
+
+    def __init__(self, model: ModelIdentity, all_scores: bool, pass_headers: Sequence[str], max_bytes: int) -> None:
+        self._model = {"name": model.name, "digest": model.digest}
+        self._all_scores = all_scores
+        self._all_headers = "*" in pass_headers
+        self._headers = frozenset(pass_headers)
+        self._max_bytes = max_bytes
+
+    def __call__(self, record: Record, outcome: Outcome) -> tuple[Outgoing | None, Rejection | None]:
+        """What is to be written for a record, and why where it is a dead letter; (None, None) for nothing."""
+        if isinstance(outcome, Result):
+            outgoing = self._output(record, self._result(record, outcome))
+            size = _size(outgoing)
+            if size <= self._max_bytes:
+                return outgoing, None
+            limit = f"more than output.max_bytes = {self._max_bytes}"
+            outcome = Rejection(
+                "encode", "result-too-large", f"The result has {size} bytes, {limit}.", "InvalidMessage"
+            )
+        if isinstance(outcome, Rejection):
+            return self._dead_letter(record, outcome), outcome
+        if isinstance(outcome, Forward):
+            return self._output(record, None), None
+        return None, None
+
+    def _result(self, record: Record, result: Result) -> bytes:
+        said = result.classification
+        document: dict[str, object] = {
+            "schema": SCHEMA_VERSION,
+            "id": result.request.id,
+            "source": {
+                "topic": record.topic,
+                "partition": record.partition,
+                "offset": record.offset,
+                "timestamp": record.timestamp,
+            },
+            "label": said.label,
+            "score": said.score,
+            "truncated": result.truncated,
+            "tokens": result.tokens,
+            "model": self._model,
+        }
+        if self._all_scores:
+            document["scores"] = said.scores
+        return orjson.dumps(document)
+
+    def _output(self, record: Record, value: bytes | None) -> Outgoing:
+        headers = record.headers
+        if headers and not self._all_headers:
+            headers = [header for header in headers if header[0] in self._headers]
+        return Outgoing(Destination.OUTPUT, record.key, value, headers, (record.topic, record.partition))
+
+    def _dead_letter(self, record: Record, rejection: Rejection) -> Outgoing:
+        headers = [*record.headers, *_error_headers(record, rejection)]
+        whole = Outgoing(Destination.DEAD_LETTER, record.key, record.value, headers, (record.topic, record.partition))
+        return whole if _size(whole) <= self._max_bytes else self._cut(whole, record, rejection)
+
+    def _cut(self, letter: Outgoing, record: Record, rejection: Rejection) -> Outgoing:
+        """Shorten the value; where key and headers alone are too much, leave out the message's own."""
+        value = record.value or b""
+        note: Headers = [
+            ("winnow.errors.original.bytes", str(len(value)).encode()),
+            ("winnow.errors.original.sha256", hashlib.sha256(value).hexdigest().encode()),
+        ]
+        room = self._max_bytes - _size(letter._replace(value=None, headers=letter.headers + note))
+        if room >= 0:
+            return letter._replace(value=value[:room], headers=letter.headers + note)
+        headers = _error_headers(record, rejection) + note
+        return letter._replace(key=None, value=None, headers=headers)
+
+
+def _size(outgoing: Outgoing) -> int:
+    """Bytes on the wire, rounded up: Kafka adds a few for lengths."""
+    headers = sum(len(name) + len(value or b"") + 10 for name, value in outgoing.headers)
+    return len(outgoing.key or b"") + len(outgoing.value or b"") + headers + 100
+
+
+def _error_headers(record: Record, rejection: Rejection) -> Headers:
+    """The headers that Kafka Connect writes, and ours where it has none."""
+    values = {
+        "topic": record.topic,
+        "partition": str(record.partition),
+        "offset": str(record.offset),
+        "connector.name": "winnow",
+        "task.id": "0",
+        "stage": _CONNECT_STAGES[rejection.stage],
+        "class.name": f"worker.pipeline.{rejection.stage}",
+        "exception.class.name": rejection.error,
+        "exception.message": rejection.message,
+    }
+    headers: Headers = [(_PREFIX + name, value.encode()) for name, value in values.items()]
+    headers.append(("winnow.errors.reason", rejection.reason.encode()))
+    if record.timestamp is not None:
+        headers.append(("winnow.errors.timestamp", str(record.timestamp).encode()))
+    return headers

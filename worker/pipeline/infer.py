@@ -1,0 +1,62 @@
+"""Token ids to logits: one ONNX Runtime session, shared by all lanes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+
+
+def session_options() -> ort.SessionOptions:
+    """One thread a run, no spinning: lanes bring the parallelism, and a waiting core is another process's.
+
+    `SkipLayerNormalization` costs several times what `Add` and `LayerNormalization` cost on the CPU, so the
+    optimizer must not fuse them again.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return options
+
+
+class OnnxModel:
+    """Runs a classifier's graph; safe to share between threads.
+
+    Raises:
+        Exception: whatever ONNX Runtime raises for a file it cannot load or a run that fails.
+    """
+
+    def __init__(self, path: str, pad_id: int) -> None:
+        self._session = ort.InferenceSession(
+            path, session_options(), providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
+        )
+        self._dtypes = {i.name: _DTYPES[i.type] for i in self._session.get_inputs()}
+        self._output = self._session.get_outputs()[0].name
+        self._pad_id = pad_id
+
+    def __call__(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> NDArray[np.float32]:
+        """Logits, shape [rows, labels], of ragged token ids; padded to the longest row."""
+        return self._session.run([self._output], self._feeds(ids), options)[0]  # type: ignore[no-any-return]
+
+    def _feeds(self, ids: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
+        length = max(map(len, ids))
+        tokens = np.full((len(ids), length), self._pad_id, np.int64)
+        mask = np.zeros((len(ids), length), np.int64)
+        for row, sequence in enumerate(ids):
+            tokens[row, : len(sequence)] = sequence
+            mask[row, : len(sequence)] = 1
+        arrays = {"input_ids": tokens, "attention_mask": mask}
+        if "token_type_ids" in self._dtypes:
+            arrays["token_type_ids"] = np.zeros_like(mask)
+        return {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}

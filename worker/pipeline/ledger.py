@@ -1,0 +1,162 @@
+"""Order, commit, revoke and drain, answered by one structure.
+
+Per partition a window of slots, one for each record taken in, in offset order. Batches finish out of
+order; a slot's outcome is *released* when all before it in its partition are, so output order is input
+order. Released slots are *settled* when the broker has acknowledged what was written for them (or when
+there is nothing to write), and what may be committed is the settled prefix.
+
+States of a slot: open -> finished (has an outcome) -> released -> settled. Dropping a partition closes
+its window: whatever happens later to its slots is ignored.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from worker.pipeline.messages import Outcome, Partition, Record
+
+
+class Slot:
+    """The place of one record in its partition's window."""
+
+    __slots__ = ("arrived", "outcome", "record", "settled", "window")
+
+    def __init__(self, record: Record, arrived: float, window: _Window) -> None:
+        self.record = record
+        self.arrived = arrived
+        self.window = window
+        self.outcome: Outcome | None = None
+        self.settled = False
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the partition has gone, so that nothing of this slot matters any more."""
+        return self.window.closed
+
+
+class _Window:
+    __slots__ = ("closed", "committed", "first", "last", "released", "waiting")
+
+    def __init__(self, first: int) -> None:
+        self.waiting: deque[Slot] = deque()
+        self.released: deque[Slot] = deque()
+        self.closed = False
+        self.first = first
+        self.last = first - 1
+        self.committed = first
+
+    def __len__(self) -> int:
+        return len(self.waiting) + len(self.released)
+
+
+class Ledger:
+    """Windows of all partitions, bounded by the caller through `in_flight` and `bytes_in_flight`."""
+
+    def __init__(self) -> None:
+        self._windows: dict[Partition, _Window] = {}
+        self._finished: dict[_Window, None] = {}  # an ordered set: release in order of finishing
+        self.in_flight = 0
+        """Slots not yet part of a settled prefix."""
+        self.bytes_in_flight = 0
+
+    def open(self, record: Record, arrived: float) -> Slot | None:
+        """Take a record in. None where its offset was taken in before: a repeat within one assignment."""
+        partition = (record.topic, record.partition)
+        window = self._windows.get(partition)
+        if window is None:
+            window = self._windows[partition] = _Window(record.offset)
+        if record.offset <= window.last:
+            return None
+        window.last = record.offset
+        slot = Slot(record, arrived, window)
+        window.waiting.append(slot)
+        self.in_flight += 1
+        self.bytes_in_flight += _size(record)
+        return slot
+
+    def finish(self, slot: Slot, outcome: Outcome) -> None:
+        """Note a slot's outcome. Later outcomes of the same slot, and those of dropped windows, are ignored."""
+        if slot.outcome is None and not slot.window.closed:
+            slot.outcome = outcome
+            self._finished[slot.window] = None
+
+    def release(self) -> list[Slot]:
+        """The finished slots that are now next in order, each exactly once, by partition in offset order."""
+        ready: list[Slot] = []
+        for window in self._finished:
+            waiting = window.waiting
+            while waiting and waiting[0].outcome is not None:
+                slot = waiting.popleft()
+                window.released.append(slot)
+                ready.append(slot)
+        self._finished.clear()
+        return ready
+
+    def settle(self, slot: Slot) -> None:
+        """Note that what a released slot left behind is acknowledged, or that it leaves nothing behind."""
+        slot.settled = True
+        window = slot.window
+        if window.closed:
+            return
+        released = window.released
+        while released and released[0].settled:
+            self._forget(released.popleft())
+
+    def committable(self) -> dict[Partition, int]:
+        """Per partition the next offset to read after a restart, where it moved since `mark_committed`."""
+        return {p: end for p, w in self._windows.items() if (end := _prefix_end(w)) > w.committed}
+
+    def settled(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
+        """The same where it moved since the partition came, whatever was marked: for the last commit."""
+        chosen = self._windows if partitions is None else [p for p in partitions if p in self._windows]
+        windows = {p: self._windows[p] for p in chosen}
+        return {p: end for p, w in windows.items() if (end := _prefix_end(w)) > w.first}
+
+    def positions(self) -> dict[Partition, int]:
+        """The next offset to read after a restart, for each partition that had a record."""
+        return {p: _prefix_end(w) for p, w in self._windows.items()}
+
+    def mark_committed(self, offsets: dict[Partition, int]) -> None:
+        for partition, offset in offsets.items():
+            if (window := self._windows.get(partition)) is not None:
+                window.committed = max(window.committed, offset)
+
+    def unsettled(self, partitions: Iterable[Partition] | None = None) -> int:
+        """Slots not yet part of a settled prefix, in the given partitions or in all."""
+        if partitions is None:
+            return self.in_flight
+        return sum(len(self._windows[p]) for p in partitions if p in self._windows)
+
+    def drop(self, partitions: Iterable[Partition]) -> int:
+        """Forget partitions that are no longer ours. Returns how many unsettled slots were given up."""
+        given_up = 0
+        for partition in partitions:
+            window = self._windows.pop(partition, None)
+            if window is None:
+                continue
+            window.closed = True
+            self._finished.pop(window, None)
+            given_up += len(window)
+            for slot in (*window.waiting, *window.released):
+                self._forget(slot)
+        return given_up
+
+    def _forget(self, slot: Slot) -> None:
+        self.in_flight -= 1
+        self.bytes_in_flight -= _size(slot.record)
+
+
+def _prefix_end(window: _Window) -> int:
+    if window.released:
+        return window.released[0].record.offset
+    if window.waiting:
+        return window.waiting[0].record.offset
+    return window.last + 1
+
+
+def _size(record: Record) -> int:
+    return len(record.value) if record.value is not None else 0

@@ -1,0 +1,135 @@
+"""The values that travel through the pipeline. The source position rides along with the data.
+
+Named tuples, because one of each is made per message: they cost a third of a frozen dataclass.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from worker.pipeline.ledger import Slot
+
+Headers: TypeAlias = "list[tuple[str, bytes | None]]"
+Partition: TypeAlias = "tuple[str, int]"
+"""A topic and a partition number."""
+
+
+class Record(NamedTuple):
+    """A message as it came from the source."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    """None for a tombstone."""
+    headers: Headers
+    timestamp: int | None
+    """Milliseconds since the epoch as the broker has it; None where it has none."""
+
+
+class Request(NamedTuple):
+    """What is to be classified."""
+
+    id: str
+    text: str
+    truncated: bool
+    """Whether the text was cut to the bound on characters."""
+
+
+class Item(NamedTuple):
+    """A tokenized request on its way through the batcher and a lane."""
+
+    slot: Slot
+    request: Request
+    ids: list[int]
+    """Token ids, special tokens included, no padding."""
+    truncated: bool
+    arrived: float
+    """Seconds on the worker's monotonic clock at which the record was polled."""
+
+
+class CloseReason(StrEnum):
+    """Why a batch closed."""
+
+    SIZE = "size"
+    TOKENS = "tokens"
+    DEADLINE = "deadline"
+    IDLE = "idle"
+    DRAIN = "drain"
+
+
+class Batch(NamedTuple):
+    """Exactly one run of the model."""
+
+    items: tuple[Item, ...]
+    length: int
+    """Tokens of the longest item: what each row is padded to."""
+    reason: CloseReason
+
+    @property
+    def padded_tokens(self) -> int:
+        return self.length * len(self.items)
+
+    @property
+    def tokens(self) -> int:
+        return sum(len(item.ids) for item in self.items)
+
+
+class Classification(NamedTuple):
+    """What the model says of one request."""
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    """Every label's score, in the order of the label ids."""
+
+
+class Result(NamedTuple):
+    """A classified request, ready to be encoded."""
+
+    request: Request
+    classification: Classification
+    truncated: bool
+    tokens: int
+
+
+class Rejection(NamedTuple):
+    """Why a record becomes a dead letter."""
+
+    stage: str
+    """`decode`, `tokenize`, `infer` or `encode`."""
+    reason: str
+    message: str
+    error: str
+    """The class of the error."""
+
+
+class Skip(NamedTuple):
+    """The record leaves nothing behind: its offset may pass."""
+
+
+class Forward(NamedTuple):
+    """A tombstone that is passed on as it is."""
+
+
+Outcome: TypeAlias = "Result | Rejection | Skip | Forward"
+
+
+class Destination(StrEnum):
+    """Where an outgoing record goes."""
+
+    OUTPUT = "output"
+    DEAD_LETTER = "dead-letter"
+
+
+class Outgoing(NamedTuple):
+    """A record to be written."""
+
+    destination: Destination
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    source: Partition

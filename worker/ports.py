@@ -1,0 +1,143 @@
+"""The seams of the worker, as Protocols: what the loop sees of Kafka, of the model, of time, of metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.pipeline.messages import Batch, Classification, Item, Outgoing, Partition, Record, Rejection, Request
+    from worker.pipeline.tokenization import Encoded
+
+
+class RebalanceListener(Protocol):
+    """Told of partitions coming and going, always from within `Source.poll`."""
+
+    def assigned(self, partitions: Sequence[Partition]) -> None: ...
+
+    def revoked(self, partitions: Sequence[Partition]) -> None:
+        """Finish, or give up, what is in flight; offsets may still be committed until this returns."""
+
+    def lost(self, partitions: Sequence[Partition]) -> None:
+        """Give up what is in flight; somebody else has the partitions already, so nothing may be committed."""
+
+
+class Source(Protocol):
+    """Where records come from. Used by one thread."""
+
+    def start(self, listener: RebalanceListener) -> None:
+        """Join the group. Raises Fatal where that cannot work."""
+
+    def poll(self, limit: int, timeout: float) -> Sequence[Record]:
+        """Up to `limit` records, by partition in offset order; returns as soon as there is one.
+
+        Args:
+            limit: at least 1.
+            timeout: seconds to wait for the first one.
+
+        Raises:
+            Fatal: the group, the brokers or the topics refuse.
+        """
+
+    def pause(self) -> None:
+        """Deliver nothing until `resume`; polling goes on, so the group keeps this member.
+
+        A new assignment ends the pause of all partitions.
+        """
+
+    def resume(self) -> None: ...
+
+    def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
+        """Commit the next offsets to read.
+
+        A refusal because the group is rebalancing is no error: those records will be redelivered.
+        """
+
+    def ends(self) -> Mapping[Partition, int]:
+        """The next offset to be written, per assigned partition, as last heard from the broker."""
+
+    def close(self) -> None:
+        """Leave the group. The listener hears nothing of it."""
+
+
+class Sink(Protocol):
+    """Where results and dead letters go. Used by one thread."""
+
+    def send(self, outgoing: Outgoing, delivered: Callable[[], None]) -> None:
+        """Hand over a record; `delivered` is called from `poll` once it is acknowledged."""
+
+    def poll(self) -> None:
+        """Serve acknowledgements.
+
+        Raises:
+            DeliveryError: a record could not be written.
+        """
+
+    def close(self) -> None:
+        """Give up what is not acknowledged."""
+
+
+class Tokenize(Protocol):
+    def __call__(self, texts: Sequence[str]) -> list[Encoded]: ...
+
+
+class Decode(Protocol):
+    def __call__(self, record: Record) -> Request: ...
+
+
+class Run(Protocol):
+    """One lane's right to run the model."""
+
+    def __call__(self, items: Sequence[Item]) -> list[Classification]:
+        """Classify items in one run. Any exception fails the whole run."""
+
+    def terminate(self) -> None:
+        """Make the present run raise, from another thread."""
+
+    def check(self) -> None:
+        """Run a text that is known to work. Raises whatever the model raises where it does not."""
+
+
+class Classifier(Protocol):
+    """The model, shared by all lanes."""
+
+    def lane(self) -> Run:
+        """A handle for one lane."""
+
+
+class Clock(Protocol):
+    def __call__(self) -> float:
+        """Seconds, monotonic."""
+
+
+class Observer(Protocol):
+    """Told what happens, for metrics. Must not raise and must not keep message text."""
+
+    def consumed(self, records: int) -> None: ...
+
+    def tombstone(self) -> None: ...
+
+    def tokenized(self, records: int, truncated: int, seconds: float) -> None: ...
+
+    def closed(self, batch: Batch) -> None: ...
+
+    def ran(self, batch: Batch, queued: float, seconds: float) -> None:
+        """A batch went through a lane: seconds waited in the lanes' queue and seconds it ran."""
+
+    def result(self, label: str, score: float) -> None: ...
+
+    def dead_letter(self, rejection: Rejection) -> None: ...
+
+    def delivered(self, timestamp: int | None, worker_seconds: float) -> None:
+        """A result was acknowledged: broker timestamp of its record (ms), seconds since it was polled."""
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None: ...
+
+    def state(self, in_flight: int, paused: bool, lanes_busy: int) -> None: ...
+
+    def rebalanced(self, kind: str, assigned: Sequence[Partition], given_up: int, seconds: float) -> None:
+        """Partitions came or went; `assigned` are those this worker has now."""
+
+    def lag(self, messages: Mapping[Partition, int]) -> None:
+        """Stored messages that are not yet done with, per assigned partition."""
