@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 
-from worker.broker import ApacheKafka, Broker, MockCluster, admin
+from worker.broker import ApacheKafka, Broker, MockCluster, admin, artifacts
 from worker.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -61,9 +61,10 @@ class RunningKafka:
 def apache_or_skip(**options) -> ApacheKafka:
     """A started Apache Kafka of the test's own, for tests that restart or kill it; the caller stops it."""
     try:
-        return ApacheKafka(**options).start()
+        artifacts.obtain(lambda _: None)
     except BrokerError as reason:
         pytest.skip(f"needs a real Apache Kafka: {reason}")
+    return ApacheKafka(**options).start()  # once it can be had, not starting is a failure
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(own: ApacheKafka):
 
 @pytest.mark.kafka
 def test_several_run_side_by_side_and_stop_leaves_nothing(own: ApacheKafka, no_network: None):
-    """A later start needs no network, and `auto` takes the real one; stop() ends the process and removes its folder, and may be called again."""
+    """`auto` is the real one, and a later start needs no network; stop() ends the process and removes its folder, and may be called again."""
     said: list[str] = []
     with open_broker("auto", said.append) as second:
         assert isinstance(second, ApacheKafka), said
