@@ -76,7 +76,7 @@ def demo(
     source: Annotated[
         Path | None, typer.Option("--input", "-i", help="Stream this file: texts or JSONL.", show_default=False)
     ] = None,
-    rate: Annotated[float, typer.Option(min=0, help="Messages a second; 0: as fast as it goes.")] = 20.0,
+    rate: Annotated[float, typer.Option(min=0, help="Messages a second; 0: as fast as it goes.")] = 50.0,
     broker: BrokerKind = "auto",
     bundle: Bundle = "default",
     port: Annotated[int, typer.Option(help="Port of /metrics; 0 takes a free one.")] = 0,

@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.kafka_fixtures import apache_or_skip
-from worker.broker import ApacheKafka, Broker, MockCluster, artifacts, open_broker
+from worker.broker import ApacheKafka, Broker, MockCluster, artifacts, open_broker, warden
 from worker.broker.ports import free_port, is_free
 from worker.errors import BrokerError
 
@@ -33,11 +33,12 @@ def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
 
 
 def runs(pid: int) -> bool:
+    """Whether the process is there and no zombie (a container's first process may never reap its orphans)."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    return True
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def write(broker: Broker, topic: str, payload: bytes) -> None:
@@ -98,7 +99,7 @@ def test_ctrl_c_in_the_terminal_does_not_reach_it(own: ApacheKafka):
 
 @pytest.mark.kafka
 def test_several_run_side_by_side_and_stop_leaves_nothing(own: ApacheKafka, no_network: None):
-    """`auto` is the real one, and a later start needs no network; stop() ends the process and removes its folder, and may be called again."""
+    """`auto` is the real one, later starts need no network, and stop() ends the process and removes its folder."""
     said: list[str] = []
     with open_broker("auto", said.append) as second:
         assert isinstance(second, ApacheKafka), said
@@ -126,6 +127,18 @@ def test_it_dies_with_a_parent_killed_by_9(own: ApacheKafka):
     pid, folder = _start_and_kill_parent(program).split(maxsplit=1)
     assert eventually(lambda: not runs(int(pid)))
     assert eventually(lambda: not Path(folder).exists())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the parent-death signal is Linux's")
+def test_it_dies_with_a_warden_killed_by_9(tmp_path: Path):
+    """The process between this program and Java cannot be taken out either."""
+    command = [sys.executable, warden.__file__, str(os.getpid()), str(tmp_path), str(tmp_path / "log"), "sleep", "60"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guard:
+        assert guard.stdout is not None
+        pid = int(guard.stdout.readline())
+        assert runs(pid)
+        guard.kill()
+    assert eventually(lambda: not runs(pid))
 
 
 @pytest.mark.kafka

@@ -1,0 +1,82 @@
+"""Small clients for the demo, the benchmarks and the tools: feed a topic, read topics whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
+
+from worker.errors import BrokerError, TopicError
+from worker.kafka.source import record
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.pipeline.messages import Headers, Record
+
+FLUSH_SECONDS = 30.0
+
+
+class Feeder:
+    """Writes messages to one topic, as a user's own producer would."""
+
+    def __init__(self, bootstrap_servers: str, topic: str) -> None:
+        self._topic = topic
+        self._failed = 0
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "linger.ms": 2,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "queue.buffering.max.messages": 1_000_000,
+                "message.max.bytes": 2_000_000,
+            }
+        )
+
+    def send(self, value: bytes | None, key: bytes | None = None, headers: Headers | None = None) -> None:
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, headers=headers or [], on_delivery=self._report)
+                break
+            except BufferError:
+                self._producer.poll(0.05)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Wait until everything is written. Raises TopicError where a message was not."""
+        missing = self._producer.flush(FLUSH_SECONDS) + self._failed
+        if missing:
+            raise TopicError(f"{missing} messages could not be written to {self._topic!r}.")
+
+    def _report(self, error: object, _: object) -> None:
+        self._failed += error is not None
+
+
+class Reader:
+    """Reads every partition of some topics from the beginning, in no group."""
+
+    def __init__(self, bootstrap_servers: str, topics: Sequence[str]) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "winnow-reader",
+                "enable.auto.commit": False,
+                "fetch.wait.max.ms": 50,
+            }
+        )
+        try:
+            metadata = self._consumer.list_topics(timeout=15)
+        except KafkaException as error:
+            raise BrokerError(f"No broker answered at {bootstrap_servers}: {error.args[0].str()}.") from None
+        self._consumer.assign(
+            [TopicPartition(t, p, OFFSET_BEGINNING) for t in topics for p in metadata.topics[t].partitions]
+        )
+
+    def poll(self, limit: int = 500, timeout: float = 0.05) -> list[Record]:
+        """Up to `limit` records; waits `timeout` seconds for them."""
+        messages = self._consumer.consume(limit, timeout)
+        return [record(message) for message in messages if message.error() is None]
+
+    def close(self) -> None:
+        self._consumer.close()
