@@ -7,6 +7,7 @@ that need it are skipped by name, and the end of the report says why.
 
 from __future__ import annotations
 
+import gc
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -126,16 +127,22 @@ def _already_running(address: str) -> Broker:
 
 
 def _in_a_container() -> Broker:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # its own deprecations are not this project's
-            from testcontainers.community.kafka import KafkaContainer
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own deprecations and leaks are not this project's
+        try:
+            return _container()
+        # Whatever it is that fails there (no engine, no image, no rights), the answer is the same.
+        except Exception as failed:  # noqa: BLE001
+            reason = str(failed)
+        gc.collect()  # the sockets it forgot, while their warnings are still ignored
+    raise BrokerError(f"testcontainers could not start Kafka ({reason}): is a Docker engine running?")
 
-            container = KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
-            for name, value in QUICK_TO_NOTICE.items():
-                container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value)
-            container.start()
-    # Whatever it is that fails there (no engine, no image, no rights), the answer is the same.
-    except Exception as failed:
-        raise BrokerError(f"testcontainers could not start Kafka ({failed}): is a Docker engine running?") from failed
+
+def _container() -> Broker:
+    from testcontainers.community.kafka import KafkaContainer
+
+    container = KafkaContainer("confluentinc/cp-kafka:8.1.0").with_kraft()
+    for name, value in QUICK_TO_NOTICE.items():
+        container.with_env(f"KAFKA_{name.replace('.', '_').upper()}", value)
+    container.start()
     return RunningKafka(container.get_bootstrap_server(), "testcontainers' Kafka", on_stop=container.stop)

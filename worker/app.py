@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.config import InputSettings, ModelSettings, Settings
-    from worker.ports import Classifier, Decode, Sink, Source
+    from worker.pipeline.decode import Decoder
+    from worker.ports import Classifier, Sink, Source
 
 log = structlog.get_logger("winnow")
 DEFAULT_BUNDLE = Path(bundles.__file__).parent / "default"
@@ -90,7 +91,7 @@ def open_model(settings: ModelSettings) -> Model:
     )
 
 
-def decoder(settings: InputSettings) -> Decode:
+def decoder(settings: InputSettings) -> Decoder:
     if settings.format == "text":
         return text_decoder(settings.max_bytes, settings.max_characters)
     return json_decoder(settings.text_pointer, settings.id_pointer, settings.max_bytes, settings.max_characters)

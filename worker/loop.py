@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from worker.health import Health
     from worker.lanes import Completed, Lanes
     from worker.pipeline.batcher import Batcher
+    from worker.pipeline.decode import Decoder
     from worker.pipeline.encode import Encoder
     from worker.pipeline.ledger import Ledger, Slot
     from worker.pipeline.messages import Outcome, Partition, Record, Request
     from worker.pipeline.tokenization import Encoded
-    from worker.ports import Clock, Decode, Observer, Sink, Source, Tokenize
+    from worker.ports import Clock, Observer, Sink, Source, Tokenize
 
 POLL_LIMIT = 64
 """Records taken in at once: their tokenizing must not keep the lanes waiting."""
@@ -50,7 +51,7 @@ class Bounds(NamedTuple):
 class Steps(NamedTuple):
     """The parts of the way through, in order."""
 
-    decode: Decode
+    decode: Decoder
     tokenize: Tokenize
     batcher: Batcher
     lanes: Lanes

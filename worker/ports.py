@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker.pipeline.messages import Batch, Classification, Item, Outgoing, Partition, Record, Rejection, Request
+    from worker.pipeline.messages import Batch, Classification, Item, Outgoing, Partition, Record, Rejection
     from worker.pipeline.tokenization import Encoded
 
 
@@ -80,10 +80,6 @@ class Sink(Protocol):
 
 class Tokenize(Protocol):
     def __call__(self, texts: Sequence[str]) -> list[Encoded]: ...
-
-
-class Decode(Protocol):
-    def __call__(self, record: Record) -> Request: ...
 
 
 class Run(Protocol):

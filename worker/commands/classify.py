@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.app import Model
-    from worker.ports import Decode
+    from worker.pipeline.decode import Decoder
 
 WIDTH = 100
 Write: TypeAlias = "Callable[[Request, Result | Rejection], None]"
@@ -67,7 +67,7 @@ def _classified(
         yield (entry, next(results)) if isinstance(entry, Request) else entry
 
 
-def _decode(decode: Decode, line: bytes, number: int) -> Request | tuple[Request, Rejection]:
+def _decode(decode: Decoder, line: bytes, number: int) -> Request | tuple[Request, Rejection]:
     try:
         request = decode(Record("", 0, number, None, line, [], None))
     except InvalidMessage as error:

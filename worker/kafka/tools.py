@@ -12,7 +12,7 @@ from worker.kafka.source import record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.pipeline.messages import Headers, Record
+    from worker.pipeline.messages import Record
 
 FLUSH_SECONDS = 30.0
 
@@ -34,7 +34,7 @@ class Feeder:
             }
         )
 
-    def send(self, value: bytes | None, key: bytes | None = None, headers: Headers | None = None) -> None:
+    def send(self, value: bytes | None, key: bytes | None = None, headers: list[tuple[str, str | bytes | None]] | None = None) -> None:
         while True:
             try:
                 self._producer.produce(self._topic, value, key, headers=headers or [], on_delivery=self._report)
