@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import queue
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.errors import StageError
 from worker.pipeline.messages import Rejection, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from worker.pipeline.messages import Batch, Item
     from worker.ports import Classifier, Clock, Run
@@ -34,6 +35,33 @@ class _Lane:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.started: float | None = None
+        self.stopped: float | None = None
+        # Held while one of them is looked at and acted on, so that no run is stopped in place of the one before.
+        self.lock = threading.Lock()
+
+    @contextmanager
+    def timed(self, clock: Clock) -> Iterator[None]:
+        """What runs within is under the eyes of the watchdog."""
+        with self.lock:
+            self.started, self.stopped = clock(), None
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.started = None
+
+    def watch(self, now: float, timeout: float) -> None:
+        """Stop a run that takes longer than `timeout`; raise StageError where that has not helped as long again."""
+        with self.lock:
+            if self.started is None or now - self.started <= timeout:
+                return
+            if self.stopped is None:
+                self.stopped = now
+            elif now - self.stopped > timeout:
+                raise StageError(
+                    f"A run of the model has not ended after {now - self.started:.0f} s and cannot be stopped."
+                )
+            self.run.terminate()
 
 
 class Lanes:
@@ -114,12 +142,7 @@ class Lanes:
         """
         now = self._clock()
         for lane in self._lanes:
-            started = lane.started
-            if started is None or now - started <= self._run_timeout:
-                continue
-            if now - started > 2 * self._run_timeout:
-                raise StageError(f"A run of the model has not ended after {now - started:.0f} s and cannot be stopped.")
-            lane.run.terminate()
+            lane.watch(now, self._run_timeout)
 
     def close(self, timeout: float) -> None:
         """Let the lanes end after what they are doing; wait up to `timeout` seconds for each."""
@@ -142,7 +165,8 @@ class Lanes:
         outcomes = self._bisect(lane, items)
         if all(isinstance(outcome, Rejection) for outcome in outcomes):
             # Not one row came through: if a known good text fails too, the messages are not to blame.
-            lane.run.check()
+            with lane.timed(self._clock):
+                lane.run.check()
         return outcomes
 
     def _bisect(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
@@ -156,11 +180,8 @@ class Lanes:
         return self._bisect(lane, items[:half]) + self._bisect(lane, items[half:])
 
     def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
-        lane.started = self._clock()
-        try:
+        with lane.timed(self._clock):
             said = lane.run(items)
-        finally:
-            lane.started = None
         return [
             Result(item.request, classification, item.truncated, len(item.ids))
             for item, classification in zip(items, said, strict=True)

@@ -9,8 +9,8 @@ so that nothing starves behind lengths that are more frequent.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections import deque
+from bisect import bisect_left, insort
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from worker.pipeline.messages import Batch, CloseReason, Item
@@ -64,7 +64,8 @@ class Batcher:
         self._edges = list(edges)
         # In the order in which they were opened, so the first has the oldest message.
         self._open: dict[int, _Open] = {}
-        self._full: deque[tuple[float, Batch]] = deque()
+        # By arrival of the oldest message, which is not the order in which they filled up.
+        self._full: list[tuple[float, Batch]] = []
 
     def __len__(self) -> int:
         """Messages waiting."""
@@ -95,10 +96,10 @@ class Batcher:
         oldest = next(iter(self._open), None)
         if oldest is not None:
             arrived = self._open[oldest].arrived
-            due = now - arrived >= self._max_delay
+            due = now >= arrived + self._max_delay
             if (due or hurry) and not (self._full and self._full[0][0] <= arrived):
                 return self._close_early(oldest, CloseReason.DEADLINE if due or hurry is None else hurry)
-        return self._full.popleft()[1] if self._full else None
+        return self._full.pop(0)[1] if self._full else None
 
     def deadline(self) -> float | None:
         """When the oldest open batch is due; None where none is open."""
@@ -108,15 +109,11 @@ class Batcher:
     def discard(self, gone: Callable[[Item], bool]) -> int:
         """Remove the items for which `gone` is true. Returns how many there were."""
         before = len(self)
-        kept = [item for batch in self._open.values() for item in batch.items if not gone(item)]
-        full = [
-            (arrived, batch._replace(items=tuple(i for i in batch.items if not gone(i))))
-            for arrived, batch in self._full
-        ]
-        self._open = {}
-        self._full = deque((arrived, batch) for arrived, batch in full if batch.items)
-        for item in sorted(kept, key=lambda item: item.arrived):
-            self.add(item)
+        batches = [batch.items for _, batch in self._full] + [batch.items for batch in self._open.values()]
+        self._open, self._full = {}, []
+        for item in sorted((item for items in batches for item in items), key=lambda item: item.arrived):
+            if not gone(item):
+                self.add(item)
         return before - len(self)
 
     def _fits(self, batch: _Open, length: int) -> bool:
@@ -125,7 +122,7 @@ class Batcher:
 
     def _close_full(self, bucket: int, batch: _Open) -> None:
         reason = CloseReason.SIZE if len(batch.items) >= self._max_messages else CloseReason.TOKENS
-        self._full.append((batch.arrived, batch.close(reason)))
+        insort(self._full, (batch.arrived, batch.close(reason)), key=itemgetter(0))
         del self._open[bucket]
 
     def _close_early(self, bucket: int, reason: CloseReason) -> Batch:

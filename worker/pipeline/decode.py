@@ -5,6 +5,7 @@ Whatever a message holds, it becomes a request or an `InvalidMessage`; nothing e
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
@@ -69,8 +70,8 @@ def pointer(path: str) -> Callable[[Any], Any]:
     """
     if path == "":
         return lambda document: document
-    if not path.startswith("/"):
-        raise ValueError(f"a JSON Pointer starts with '/', {path!r} does not")
+    if not path.startswith("/") or re.search("~(?![01])", path):
+        raise ValueError(f"a JSON Pointer starts with '/' and has '~' only in '~0' and '~1', {path!r} does not")
     keys = [part.replace("~1", "/").replace("~0", "~") for part in path[1:].split("/")]
     if len(keys) == 1:
         only = keys[0]

@@ -119,7 +119,7 @@ class Encoder:
 
 def _size(outgoing: Outgoing) -> int:
     """Bytes on the wire, rounded up: Kafka adds a few for lengths."""
-    headers = sum(len(name) + len(value or b"") + 10 for name, value in outgoing.headers)
+    headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in outgoing.headers)
     return len(outgoing.key or b"") + len(outgoing.value or b"") + headers + 100
 
 

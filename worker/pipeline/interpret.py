@@ -42,7 +42,13 @@ class SingleLabel:
         self._others = [i for i in range(len(labels)) if i not in self._thresholds] or list(range(len(labels)))
 
     def __call__(self, logits: NDArray[np.float32]) -> list[Classification]:
-        """One classification a row of logits, shape [rows, labels]."""
+        """One classification a row of logits, shape [rows, labels].
+
+        Raises:
+            ValueError: a logit is no finite number, so there is nothing to say of its row.
+        """
+        if not np.isfinite(logits).all():
+            raise ValueError("logits are not finite")
         return [self._classification(row) for row in softmax(logits, self._temperature).tolist()]
 
     def _classification(self, scores: list[float]) -> Classification:

@@ -1,0 +1,29 @@
+"""`python -m bench NAME [ARGUMENT ...]`; without a name, all of them, then the report."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = ("graph", "stream", "latency", "footprint", "report")
+
+
+def main() -> None:
+    name, *arguments = sys.argv[1:] or ["all"]
+    if name == "all":
+        for each in NAMES:
+            run(each, arguments)
+    elif name in NAMES:
+        run(name, arguments)
+    else:
+        sys.exit(f"bench: there is no {name!r}; there are {', '.join(NAMES)}.")
+
+
+def run(name: str, arguments: list[str]) -> None:
+    print(f"== {name}")
+    sys.argv = [f"bench {name}", *arguments]
+    importlib.import_module(f"bench.{name}").main()
+
+
+if __name__ == "__main__":
+    main()

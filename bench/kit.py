@@ -1,0 +1,160 @@
+"""What the benchmarks share: texts, a worker process, the machine's description, results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from worker.demo import corpus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.pipeline.messages import Record
+
+RESULTS = Path(__file__).parent / "results"
+INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16")
+
+
+def machine() -> dict[str, Any]:
+    """CPU model, instruction sets that matter, cores, load, versions."""
+    import onnxruntime
+
+    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
+    model = re.search(r"model name\s*: (.*)", cpuinfo)
+    flags = set(" ".join(re.findall(r"^flags\s*: (.*)$", cpuinfo, re.M)[:1]).split())
+    return {
+        "cpu": model.group(1) if model else platform.processor(),
+        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": round(os.getloadavg()[0], 2),
+        "onnxruntime": onnxruntime.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+    }
+
+
+def save(name: str, results: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    print(f"written: {path.relative_to(RESULTS.parent.parent)}")
+
+
+def texts(count: int, files: Sequence[Path] = (), seed: int = 1) -> list[str]:
+    """`count` texts from JSONL files with a `text` field, or of the demo's messages; repeated where there are fewer."""
+    found = [orjson.loads(line)["text"] for path in files for line in path.read_bytes().splitlines() if line.strip()]
+    found = found or [message.text for message in corpus.load()]
+    rng = random.Random(seed)
+    drawn: list[str] = []
+    while len(drawn) < count:
+        drawn += rng.sample(found, len(found))
+    return drawn[:count]
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 4),
+        "min": round(min(values), 4),
+        "max": round(max(values), 4),
+        "rounds": len(values),
+    }
+
+
+class Worker:
+    """`winnow run` in a process of its own."""
+
+    def __init__(self, port: int, **settings: object) -> None:
+        settings = {"serving__host": "127.0.0.1", "serving__port": port, "logging__level": "warning"} | settings
+        flags = [
+            part for name, value in settings.items() for part in ("--set", f"{name.replace('__', '.', 1)}={value}")
+        ]
+        self.port = port
+        self.spawned = time.perf_counter()
+        self.process = subprocess.Popen([sys.executable, "-m", "worker", "run", *flags], stdin=subprocess.DEVNULL)
+
+    def ready(self, seconds: float = 60.0) -> float:
+        """Wait until it is ready; seconds since it was spawned."""
+        deadline = time.monotonic() + seconds
+        while self.get("/readyz") == "":
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("the worker did not become ready")
+            time.sleep(0.005)
+        return time.perf_counter() - self.spawned
+
+    def get(self, path: str) -> str:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return ""
+
+    def metric(self, name: str) -> float:
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics"), re.M)
+        return float(found.group(1)) if found else 0.0
+
+    def resident_mib(self) -> float:
+        status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024  # type: ignore[union-attr]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        if self.process.wait(60) != 0:
+            raise RuntimeError("the worker did not end well")
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def kafka() -> Iterator[Any]:
+    """A real Apache Kafka on this machine's own cores."""
+    from worker.broker import ApacheKafka
+
+    with ApacheKafka() as broker:
+        yield broker
+
+
+def read_until(reader: Any, count: int, quiet: float = 60.0) -> list[Record]:
+    """Records until there are `count`; gives up after `quiet` seconds without one."""
+    found: list[Record] = []
+    last = time.monotonic()
+    while len(found) < count:
+        fresh = reader.poll(2000, 0.2)
+        if fresh:
+            last = time.monotonic()
+            found += fresh
+        elif time.monotonic() - last > quiet:
+            raise RuntimeError(f"only {len(found)} of {count} records came")
+    return found

@@ -1,0 +1,112 @@
+"""Added latency at light load: from the message's arrival on the input topic to its result, less one bare inference.
+
+Both topics carry the broker's own append times (milliseconds), so one clock measures both ends. Beside it the time
+from the intended send to the reader's receipt, which holds the test's own producer and consumer as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import orjson
+
+from bench import kit
+from worker.app import open_model
+from worker.config import ModelSettings
+from worker.kafka.tools import Feeder, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+
+
+def bare_inference(model: Any, texts: Sequence[str]) -> dict[str, float]:
+    """Seconds of one run of one message, tokenized beforehand: the text's own, by its place."""
+    ids = [encoded.ids for encoded in model.tokenizer(texts)]
+    for sequence in ids[:50]:
+        model.classifier.model([sequence])
+    seconds = {}
+    for number, sequence in enumerate(ids):
+        started = time.perf_counter()
+        model.classifier.model([sequence])
+        seconds[str(number)] = time.perf_counter() - started
+    return seconds
+
+
+def send(feeder: Feeder, texts: Sequence[str], rate: float, sent: dict[str, float]) -> None:
+    """Send at a fixed rate, each at its intended time whatever became of the one before."""
+    started = time.perf_counter()
+    for number, text in enumerate(texts):
+        due = started + number / rate
+        time.sleep(max(0.0, due - time.perf_counter()))
+        sent[str(number)] = due
+        feeder.send(orjson.dumps({"id": str(number), "text": text}), str(number).encode())
+    feeder.flush()
+
+
+def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str) -> tuple[dict[str, float], dict[str, float]]:
+    """Per message seconds from append to append, and from intended send to receipt."""
+    name = uuid4().hex[:8]
+    broker.create_topics({f"in-{name}": 6, f"out-{name}": 6, f"dead-{name}": 1}, APPEND_TIME)
+    with kit.Worker(
+        kit.free_port(), kafka__bootstrap_servers=broker.bootstrap_servers, kafka__group_id=name,
+        kafka__input_topics=f"in-{name}", kafka__output_topic=f"out-{name}", kafka__dead_letter_topic=f"dead-{name}",
+        model__bundle=bundle,
+    ) as worker:  # fmt: skip
+        worker.ready()
+        reader = Reader(broker.bootstrap_servers, [f"out-{name}"])
+        feeder = Feeder(broker.bootstrap_servers, f"in-{name}")
+        sent: dict[str, float] = {}
+        sender = threading.Thread(target=send, args=(feeder, texts, rate, sent))
+        sender.start()
+        appended, received = {}, {}
+        while len(received) < len(texts):
+            for record in reader.poll(1, 0.5):
+                now = time.perf_counter()
+                result = orjson.loads(record.value or b"")
+                appended[result["id"]] = ((record.timestamp or 0) - result["source"]["timestamp"]) / 1000
+                received[result["id"]] = now - sent[result["id"]]
+        sender.join()
+        worker.stop()
+    reader.close()
+    return appended, received
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench latency", description=__doc__)
+    parser.add_argument("--texts", type=Path, nargs="*", default=[], help="JSONL files with a field `text`")
+    parser.add_argument("--rate", type=float, default=20.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--bundle", default="default")
+    parser.add_argument("--name", default="latency", help="of the results file")
+    options = parser.parse_args()
+    texts = kit.texts(int(options.rate * options.seconds), options.texts)
+    model = open_model(ModelSettings(bundle=options.bundle))
+    conditions = kit.machine() | {"bundle": model.identity.name, "rate": options.rate, "messages": len(texts)}
+    bare = bare_inference(model, texts)
+    with kit.kafka() as broker:
+        appended, received = measure(broker, texts, options.rate, options.bundle)
+    warm = [key for key in appended if int(key) >= options.rate]  # the first second opens connections
+    figures = {
+        "bare_inference_ms": _quantiles([bare[k] for k in warm]),
+        "arrival_to_result_ms": _quantiles([appended[k] for k in warm]),
+        "added_ms": _quantiles([appended[k] - bare[k] for k in warm]),
+        "send_to_receipt_ms": _quantiles([received[k] for k in warm]),
+    }
+    for name, values in figures.items():
+        print(f"{name:24} " + "  ".join(f"{q} {v:.2f}" for q, v in values.items()))
+    kit.save(options.name, {"conditions": conditions, "figures": figures})
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    return {f"p{round(q * 100)}": round(1000 * kit.quantile(seconds, q), 2) for q in (0.5, 0.9, 0.99)}
+
+
+if __name__ == "__main__":
+    main()

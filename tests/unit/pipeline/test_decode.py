@@ -1,0 +1,213 @@
+"""Decoding: whatever bytes a message holds, they become a request or an `InvalidMessage`."""
+
+from __future__ import annotations
+
+import json
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import example, given
+
+from tests.kit import record
+from worker.errors import InvalidMessage
+from worker.metrics import REASONS
+from worker.pipeline.decode import MAX_ID_CHARACTERS, json_decoder, pointer, text_decoder
+from worker.pipeline.messages import Request
+
+MAX_BYTES, MAX_CHARACTERS = 2_000, 100
+decode = json_decoder("/text", "/id", MAX_BYTES, MAX_CHARACTERS)
+plain = text_decoder(MAX_BYTES, MAX_CHARACTERS)
+SECRET = "the-quick-brown-secret"
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["id", "text", "a", ""]), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+def rejected(value: bytes | None, how=decode) -> InvalidMessage:
+    with pytest.raises(InvalidMessage) as caught:
+        how(record(7, value))
+    return caught.value
+
+
+def dumped(**document: object) -> bytes:
+    return json.dumps(document).encode()
+
+
+def check(request: Request) -> None:
+    assert request.text.strip()
+    assert len(request.text) <= MAX_CHARACTERS
+    assert isinstance(request.id, str)
+    request.text.encode("utf-8")
+    request.id.encode("utf-8")
+
+
+@given(st.binary(max_size=300) | json_values.map(lambda v: json.dumps(v).encode()))
+@example(b"")
+@example(b"\xff\xfe")
+@example(b'{"text": "\\ud800"}')
+@example(b'{"text": "\\udc00 lone"}')
+@example(b"[" * 1500)
+@example(b'{"text":' * 200)
+@example(b'{"text": NaN}')
+@example(b'{"text": 1' + b"0" * 500 + b"}")
+@example(b'\xef\xbb\xbf{"text": "with a byte order mark"}')
+@example('{"text": "سلام 👋 \\u0000 \\u202e"}'.encode())
+@example(b'{"text": "a", "text": "twice"}')
+def test_any_bytes_are_a_request_or_invalid(value: bytes):
+    """Nothing but `Request` and `InvalidMessage` ever leaves a decoder, and its reason is one that metrics know."""
+    for how in (decode, plain):
+        try:
+            check(how(record(0, value)))
+        except InvalidMessage as error:
+            assert error.reason in REASONS["decode"]
+            assert str(error).endswith(".")
+
+
+@given(st.sampled_from(["text", "id", "other"]), st.sampled_from(["", "}", "]", '"', "\\ud800", ",", "\x00"]))
+def test_what_is_said_of_an_invalid_message_never_quotes_it(field: str, damage: str):
+    """Error texts go to logs and headers, so they hold nothing of the message."""
+    documents = [
+        f'{{"{field}": "{SECRET}{damage}"}}{damage}',
+        f'{{"{field}": ["{SECRET}"], "text": {{"{SECRET}": 1}}}}',
+        f'{{"text": "x", "id": {{"{SECRET}": 1}}}}',
+        f'{{"text": "x", "id": "{SECRET * 30}"}}',
+        f'"{SECRET}"',
+        SECRET * 200,
+    ]
+    for document in documents:
+        for value in (document.encode(), document.encode() + b"\xff", document.encode("utf-16")):
+            try:
+                decode(record(0, value))
+            except InvalidMessage as error:
+                assert "secret" not in str(error)
+                assert "secret" not in error.reason
+                assert error.__suppress_context__ or error.__context__ is None
+
+
+@given(st.text(min_size=1, max_size=60).filter(str.strip), st.text(max_size=60) | st.integers(-(2**63), 2**64 - 1))
+def test_a_good_message_comes_back_whole(text: str, id_: str | int):
+    """Text and id of a valid document are taken as they are, in every script."""
+    assert decode(record(0, dumped(text=text, id=id_, more=[1]))) == Request(str(id_), text, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (None, "empty"),
+        (b"", "empty"),
+        (b"x" * (MAX_BYTES + 1), "too-large"),
+        (b"{", "invalid-json"),
+        (b"[" * 1500 + b"]" * 100, "invalid-json"),
+        (b'{"text": "\xff"}', "invalid-utf8"),
+        (b"{}", "missing-field"),
+        (b"[]", "missing-field"),
+        (b'"text"', "missing-field"),
+        (b'{"text": null}', "wrong-type"),
+        (b'{"text": 3}', "wrong-type"),
+        (b'{"text": ["a"]}', "wrong-type"),
+        (b'{"text": ""}', "empty-text"),
+        (b'{"text": " \\n\\t\\u3000"}', "empty-text"),
+        (b'{"text": "a", "id": 1.5}', "invalid-id"),
+        (b'{"text": "a", "id": true}', "invalid-id"),
+        (b'{"text": "a", "id": {}}', "invalid-id"),
+        (b'{"text": "a", "id": "' + b"i" * (MAX_ID_CHARACTERS + 1) + b'"}', "invalid-id"),
+    ],
+)
+def test_each_fault_has_its_reason(value: bytes | None, reason: str):
+    """Every way to be invalid has one fixed word."""
+    assert rejected(value).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("null", "null"),
+        ("true", "a boolean"),
+        ("1", "a number"),
+        ("1.5", "a number"),
+        ("[]", "an array"),
+        ("{}", "an obj"),
+    ],
+)
+def test_a_wrong_type_is_named(value: str, kind: str):
+    """Who sent a number where a text belongs is told that it was a number."""
+    assert kind in str(rejected(f'{{"text": {value}}}'.encode()))
+
+
+@pytest.mark.parametrize("document", [b'{"text": "a"}', b'{"text": "a", "id": null}'])
+def test_a_message_without_an_id_is_named_by_its_place(document: bytes):
+    """The id of a message without one is `topic-partition-offset`, the same at every redelivery."""
+    assert decode(record(7, document, topic="in", partition=3)).id == "in-3-7"
+
+
+def test_no_id_pointer_means_ids_by_place():
+    """With `id_pointer` unset, ids in documents are not looked at."""
+    how = json_decoder("/text", None, MAX_BYTES, MAX_CHARACTERS)
+    assert how(record(7, b'{"text": "a", "id": {}}')).id == "in-0-7"
+
+
+def test_the_bounds_are_inclusive():
+    """A value of exactly `max_bytes`, and a text of exactly `max_characters`, are whole."""
+    document = dumped(text="a" * MAX_CHARACTERS)
+    padded = document + b" " * (MAX_BYTES - len(document))
+    assert decode(record(0, padded)) == Request("in-0-0", "a" * MAX_CHARACTERS, False)
+
+
+def test_a_longer_text_is_cut_and_marked():
+    """One character more than allowed is cut, and the request says so."""
+    assert decode(record(0, dumped(text="ä" * (MAX_CHARACTERS + 1)))) == Request("in-0-0", "ä" * MAX_CHARACTERS, True)
+
+
+@given(st.text(min_size=1, max_size=MAX_CHARACTERS).filter(str.strip))
+def test_plain_text_is_the_whole_value(text: str):
+    """The text decoder takes the value as UTF-8, JSON or not."""
+    assert plain(record(4, text.encode())) == Request("in-0-4", text, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(None, "empty"), (b"\xc3", "invalid-utf8"), (b"  ", "empty-text"), (b"\xed\xa0\x80", "invalid-utf8")],
+)
+def test_plain_text_has_its_faults(value: bytes | None, reason: str):
+    """The text decoder refuses what is no text; a surrogate in UTF-8 is none."""
+    assert rejected(value, plain).reason == reason
+
+
+RFC = {"foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, 'k"l': 6, " ": 7, "m~n": 8}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("", RFC), ("/foo", ["bar", "baz"]), ("/foo/0", "bar"), ("/", 0), ("/a~1b", 1), ("/c%d", 2), ("/e^f", 3),
+        ("/g|h", 4), ("/i\\j", 5), ('/k"l', 6), ("/ ", 7), ("/m~0n", 8),
+    ],
+)  # fmt: skip
+def test_pointers_find_what_rfc_6901_says(path: str, found: object):
+    """The examples of RFC 6901, section 5."""
+    assert pointer(path)(RFC) == found
+
+
+@pytest.mark.parametrize(
+    "path", ["/nope", "/foo/2", "/foo/-", "/foo/01", "/foo/-1", "/foo/x", "/foo/٣", "/foo/0/0", "/foo/" + "9" * 40]
+)
+def test_pointers_to_nothing_find_nothing(path: str):
+    """Wrong keys, indexes out of range or badly written, and steps into scalars give the marker, not an error."""
+    assert type(pointer(path)(RFC)) is object
+
+
+@pytest.mark.parametrize("path", ["text", "text/", " /text", "/a~", "/a~2b"])
+def test_what_is_no_pointer_is_refused(path: str):
+    """A path without the leading slash, or with `~` that escapes nothing, is a mistake of the settings."""
+    with pytest.raises(ValueError, match="JSON Pointer"):
+        pointer(path)
+
+
+def test_tilde_and_slash_escapes_do_not_mix():
+    """`~01` is the key `~1`, not a slash."""
+    assert pointer("/~01")({"~1": "right", "/": "wrong"}) == "right"
