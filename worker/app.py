@@ -129,8 +129,9 @@ class Worker:
         if source is None or sink is None:
             topics.prepare(settings.kafka)
         self.lanes = Lanes(self.model.classifier, self.model.lanes, clock, settings.model.run_timeout_ms / 1000)
+        self._source = source or KafkaSource(settings.kafka)
         self.loop = Loop(
-            source or KafkaSource(settings.kafka),
+            self._source,
             sink or KafkaSink(settings.kafka, clock),
             self._steps(),
             bounds=self._bounds(),
@@ -150,11 +151,14 @@ class Worker:
             lanes=self.model.lanes,
             http_port=self.http.port if self.http else None,
         )
-        try:
-            self.loop.run(stopping)
-        finally:
-            if self.http is not None:
-                self.http.close()
+        self.loop.run(stopping)
+        log.info("worker stopped")
+        if self.http is not None:
+            self.http.close()
+
+    def abandon(self) -> None:
+        """Leave the group after a fatal error, so that others take over soon; nothing is committed."""
+        self._source.close()
 
     def _http(self) -> HttpServer | None:
         serving = self._settings.serving

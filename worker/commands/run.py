@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from worker import logs
 from worker.config import load
+from worker.errors import Fatal, StageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 CLOSING_GRACE = 15.0
 """Seconds beyond the drain budget after which a shutdown that hangs is cut."""
-HUNG = 7
+AT_ONCE = 130
 
 
 class Stop:
@@ -26,6 +27,7 @@ class Stop:
     def __init__(self) -> None:
         self._asked = False
         self.cut_after: float | None = None
+        """Seconds after the first signal at which a shutdown that hangs is cut; None never cuts."""
 
     def __call__(self) -> bool:
         return self._asked
@@ -37,12 +39,17 @@ class Stop:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
         # A handler that raised would lose messages already fetched, so it only sets the flag.
         if self._asked:
-            os._exit(130)
+            os._exit(AT_ONCE)
         self._asked = True
         if self.cut_after is not None:
-            cut = threading.Timer(self.cut_after, os._exit, (HUNG,))
-            cut.daemon = True
-            cut.start()
+            exit_after(self.cut_after, StageError.exit_code)
+
+
+def exit_after(seconds: float, code: int) -> None:
+    """End the process then, unless it has ended before: closing a client may hang."""
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()
 
 
 def run(config: Path | None, assignments: list[str]) -> None:
@@ -62,4 +69,9 @@ def run(config: Path | None, assignments: list[str]) -> None:
     from worker.app import Worker
 
     worker = Worker(settings)
-    worker.run(stop)
+    try:
+        worker.run(stop)
+    except Fatal as error:
+        exit_after(CLOSING_GRACE, error.exit_code)
+        worker.abandon()
+        raise
