@@ -82,6 +82,9 @@ def demo(
     port: Annotated[int, typer.Option(help="Port of /metrics; 0 takes a free one.")] = 0,
     plain: Annotated[bool, typer.Option("--plain", help="No live view.")] = False,
     as_json: AsJson = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the last view to this SVG file.", show_default=False)
+    ] = None,
 ) -> None:
     """Start a broker and a worker, feed them a realistic stream, and show what comes out.
 
@@ -89,7 +92,7 @@ def demo(
     """
     from worker.demo import command
 
-    command.demo(command.Options(messages, source, rate, broker, bundle, port, plain, as_json))
+    command.demo(command.Options(messages, source, rate, broker, bundle, port, plain, as_json, picture))
 
 
 @app.command()

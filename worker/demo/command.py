@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import subprocess
 import sys
@@ -41,6 +42,7 @@ QUIET_SECONDS = 30.0
 """Seconds without a result after which a demo that waits for the rest gives up."""
 WORKER_STOP_SECONDS = 40.0
 REMEMBERED = 10_000
+PICTURE_WIDTH = 110
 
 
 class Options(NamedTuple):
@@ -52,6 +54,7 @@ class Options(NamedTuple):
     port: int
     plain: bool
     as_json: bool
+    picture: Path | None
 
 
 def demo(options: Options) -> None:
@@ -154,7 +157,7 @@ class _Show:
         self._broker = broker
         self._worker = worker
         self._feeder = Feeder(broker.bootstrap_servers, INPUT)
-        watched = [OUTPUT, DEAD] if self._quiet else [INPUT, OUTPUT, DEAD]
+        watched = [INPUT, OUTPUT, DEAD] if options.picture or not self._quiet else [OUTPUT, DEAD]
         self._reader = Reader(broker.bootstrap_servers, watched)
         self._stream = itertools.islice(_messages(options), options.messages)
         self._tally = Tally()
@@ -229,12 +232,19 @@ class _Show:
         self._read()
         self._reader.close()
         summary = self._summary()
+        if self._options.picture is not None:
+            self._draw(self._options.picture)
         if self._options.as_json:
             typer.echo(orjson.dumps(summary, option=orjson.OPT_INDENT_2))
         else:
             _say(_sentence(self._tally, self._sent))
         if not interrupted and self._tally.total != self._sent:
             raise StageError(f"{self._sent - self._tally.total} messages have neither a result nor a dead letter.")
+
+    def _draw(self, path: Path) -> None:
+        console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
+        console.print(self._render())
+        console.save_svg(str(path), title="winnow demo")
 
     def _summary(self) -> dict[str, Any]:
         tally = self._tally

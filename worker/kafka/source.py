@@ -38,7 +38,6 @@ class KafkaSource:
         self._listener: RebalanceListener | None = None
         self._consumer: Consumer | None = None
         self._assigned: dict[Partition, None] = {}
-        self._touched: set[Partition] = set()
         self._raised: BaseException | None = None
         self._paused = False
 
@@ -66,16 +65,13 @@ class KafkaSource:
             return ()
         messages = [first]
         if limit > 1:
-            self._touched.clear()
-            messages += self._fresh(self._client.consume(limit - 1, 0.0))
+            messages += self._client.consume(limit - 1, 0.0)
             self._raise_kept()
-        return [record(message) for message in messages if self._is_record(message)]
+        return [record(message) for message in messages if self._mine(message) and self._is_record(message)]
 
-    def _fresh(self, messages: list[Message]) -> list[Message]:
-        """Without what was fetched before a rebalance within the same call: it is not ours, or comes again."""
-        if not self._touched:
-            return messages
-        return [m for m in messages if m.error() or (m.topic(), m.partition()) not in self._touched]
+    def _mine(self, message: Message) -> bool:
+        """Whether it is an error, or of a partition that no rebalance within the same call took away."""
+        return message.error() is not None or (message.topic(), message.partition()) in self._assigned
 
     def _is_record(self, message: Message) -> bool:
         error = message.error()
@@ -147,7 +143,7 @@ class KafkaSource:
         self._guarded(self._assign, partitions)
 
     def _assign(self, partitions: list[TopicPartition]) -> None:
-        arrived = self._note(partitions)
+        arrived = _named(partitions)
         if self._paused:  # what comes is not paused, so what stays must not be either
             self.resume()
         self._assigned.update(dict.fromkeys(arrived))
@@ -161,18 +157,13 @@ class KafkaSource:
         self._guarded(self._leave, partitions, "lost")
 
     def _leave(self, partitions: list[TopicPartition], how: str) -> None:
-        gone = self._note(partitions)
+        gone = _named(partitions)
         try:
             if self._listener is not None:
                 getattr(self._listener, how)(gone)
         finally:
             for partition in gone:
                 self._assigned.pop(partition, None)
-
-    def _note(self, partitions: list[TopicPartition]) -> list[Partition]:
-        named = [(p.topic, p.partition) for p in partitions]
-        self._touched.update(named)
-        return named
 
     def _on_error(self, error: KafkaError) -> None:
         log.warning("client error", error=error.name(), detail=error.str())
@@ -181,6 +172,10 @@ class KafkaSource:
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
         if error is not None:
             self._guarded(self._refused, error)
+
+
+def _named(partitions: list[TopicPartition]) -> list[Partition]:
+    return [(p.topic, p.partition) for p in partitions]
 
 
 def record(message: Any) -> Record:

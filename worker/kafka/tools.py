@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Record
 
 FLUSH_SECONDS = 30.0
+Header: TypeAlias = "tuple[str, str | bytes | None]"
 
 
 class Feeder:
@@ -34,10 +35,10 @@ class Feeder:
             }
         )
 
-    def send(self, value: bytes | None, key: bytes | None = None, headers: list[tuple[str, str | bytes | None]] | None = None) -> None:
+    def send(self, value: bytes | None, key: bytes | None = None, headers: Sequence[Header] = ()) -> None:
         while True:
             try:
-                self._producer.produce(self._topic, value, key, headers=headers or [], on_delivery=self._report)
+                self._producer.produce(self._topic, value, key, headers=list(headers), on_delivery=self._report)
                 break
             except BufferError:
                 self._producer.poll(0.05)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Headers, Outcome, Record
 
 SCHEMA_VERSION = 1
+MAX_MESSAGE_CHARACTERS = 512
+"""Settings may make a message long (a JSON Pointer does), and the headers alone must fit a dead letter."""
 _PREFIX = "__connect.errors."
 # Kafka Connect's names for the stages at which a record can fail.
 _CONNECT_STAGES = {
@@ -134,7 +136,7 @@ def _error_headers(record: Record, rejection: Rejection) -> Headers:
         "stage": _CONNECT_STAGES[rejection.stage],
         "class.name": f"worker.pipeline.{rejection.stage}",
         "exception.class.name": rejection.error,
-        "exception.message": rejection.message,
+        "exception.message": rejection.message[:MAX_MESSAGE_CHARACTERS],
     }
     headers: Headers = [(_PREFIX + name, value.encode()) for name, value in values.items()]
     headers.append(("winnow.errors.reason", rejection.reason.encode()))

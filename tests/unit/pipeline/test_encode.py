@@ -1,0 +1,207 @@
+"""Outcomes to records: determinism, bounds, headers, dead letters."""
+
+from __future__ import annotations
+
+import hashlib
+
+import hypothesis.strategies as st
+import orjson
+import pytest
+from hypothesis import assume, given
+
+from tests.kit import MODEL, record, says
+from worker.metrics import REASONS
+from worker.pipeline.encode import MAX_MESSAGE_CHARACTERS, Encoder
+from worker.pipeline.messages import Destination, Forward, Headers, Outgoing, Rejection, Request, Result, Skip
+
+LEAST = 4_096
+"""The least that the settings allow for `output.max_bytes`."""
+REJECTED = Rejection("decode", "invalid-json", "The value is not JSON at character 3.", "InvalidMessage")
+
+headers = st.lists(st.tuples(st.text(max_size=30), st.none() | st.binary(max_size=2_000)), max_size=5)
+rejections = st.builds(
+    Rejection,
+    st.sampled_from(sorted(REASONS)),
+    st.sampled_from(sorted({reason for reasons in REASONS.values() for reason in reasons})),
+    st.text(min_size=1, max_size=2_000),
+    st.sampled_from(["InvalidMessage", "RuntimeException"]),
+)
+
+
+def encoder(all_scores: bool = False, pass_headers: tuple[str, ...] = ("traceparent",), max_bytes: int = 100_000):
+    return Encoder(MODEL, all_scores, pass_headers, max_bytes)
+
+
+def result(text: str = "some text", truncated: bool = False, id_: str = "1") -> Result:
+    return Result(Request(id_, text, truncated), says(text), truncated, 5)
+
+
+def written(encode: Encoder, *arguments) -> Outgoing:
+    outgoing, _ = encode(*arguments)
+    assert outgoing is not None
+    return outgoing
+
+
+def on_the_wire(outgoing: Outgoing) -> int:
+    """Bytes of a record and of the batch it could be alone in, with the longest lengths Kafka writes."""
+    named = sum(len(name.encode()) + len(value or b"") + 10 for name, value in outgoing.headers)
+    return 61 + 30 + len(outgoing.key or b"") + len(outgoing.value or b"") + named
+
+
+def last(of: Headers) -> dict[str, bytes | None]:
+    return dict(of)
+
+
+def test_a_result_says_what_and_where_from():
+    """A result names the request, its place, what was said of it and by which bundle."""
+    outgoing = written(encoder(), record(4, b"{}", partition=2, timestamp=17, key=b"k"), result())
+    said = says("some text")
+    assert outgoing.destination is Destination.OUTPUT
+    assert (outgoing.key, outgoing.source) == (b"k", ("in", 2))
+    assert orjson.loads(outgoing.value or b"") == {
+        "schema": 1,
+        "id": "1",
+        "source": {"topic": "in", "partition": 2, "offset": 4, "timestamp": 17},
+        "label": said.label,
+        "score": said.score,
+        "truncated": False,
+        "tokens": 5,
+        "model": {"name": MODEL.name, "digest": MODEL.digest},
+    }
+
+
+def test_all_scores_come_by_setting():
+    """`output.all_scores` adds every label's score and changes nothing else."""
+    plain = orjson.loads(written(encoder(), record(), result()).value or b"")
+    full = orjson.loads(written(encoder(all_scores=True), record(), result()).value or b"")
+    assert full.pop("scores") == says("some text").scores
+    assert full == plain
+
+
+@given(st.text(max_size=100), st.booleans(), st.none() | st.integers(0, 2**60), headers)
+def test_a_result_is_a_function_of_message_and_bundle(text: str, truncated: bool, timestamp: int | None, own: Headers):
+    """Encoding twice, and with another encoder, gives the same bytes: a redelivery cannot be told apart."""
+    source = record(3, b"{}", headers=own, timestamp=timestamp)
+    again = encoder()
+    assert encoder()(source, result(text, truncated)) == again(source, result(text, truncated))
+    assert again(source, REJECTED) == encoder()(source, REJECTED)
+
+
+def test_a_result_takes_over_the_headers_it_is_told_to():
+    """Chosen headers pass in their order, others stay behind; `*` takes all; repeated names stay repeated."""
+    own: Headers = [("a", b"1"), ("traceparent", b"2"), ("a", None), ("traceparent", b"3")]
+    source = record(headers=own)
+    assert written(encoder(), source, result()).headers == [("traceparent", b"2"), ("traceparent", b"3")]
+    assert written(encoder(pass_headers=("*",)), source, result()).headers == own
+    assert written(encoder(pass_headers=()), source, result()).headers == []
+
+
+def test_skip_writes_nothing_and_forward_writes_the_tombstone():
+    """A skipped record leaves nothing behind; a forwarded one goes to the output with key and without value."""
+    assert encoder()(record(0, None), Skip()) == (None, None)
+    outgoing = written(encoder(), record(0, None, key=b"k"), Forward())
+    assert (outgoing.destination, outgoing.key, outgoing.value) == (Destination.OUTPUT, b"k", None)
+
+
+def test_a_dead_letter_holds_the_original_and_the_reason():
+    """Key, value and all headers are the message's own; Kafka Connect's headers say why and where."""
+    source = record(9, b"{,", partition=1, key=b"k", headers=[("own", b"1"), ("none", None)], timestamp=17)
+    outgoing, rejection = encoder()(source, REJECTED)
+    assert rejection is REJECTED
+    assert outgoing is not None
+    assert (outgoing.destination, outgoing.key, outgoing.value) == (Destination.DEAD_LETTER, b"k", b"{,")
+    assert outgoing.headers[:2] == [("own", b"1"), ("none", None)]
+    assert last(outgoing.headers[2:]) == {
+        "__connect.errors.topic": b"in",
+        "__connect.errors.partition": b"1",
+        "__connect.errors.offset": b"9",
+        "__connect.errors.connector.name": b"winnow",
+        "__connect.errors.task.id": b"0",
+        "__connect.errors.stage": b"VALUE_CONVERTER",
+        "__connect.errors.class.name": b"worker.pipeline.decode",
+        "__connect.errors.exception.class.name": b"InvalidMessage",
+        "__connect.errors.exception.message": b"The value is not JSON at character 3.",
+        "winnow.errors.reason": b"invalid-json",
+        "winnow.errors.timestamp": b"17",
+    }
+
+
+def test_a_dead_tombstone_stays_a_tombstone():
+    """The dead letter of a message without a value has no value either."""
+    assert written(encoder(), record(0, None, key=b"k"), REJECTED).value is None
+
+
+def test_a_result_too_large_becomes_a_dead_letter():
+    """No limit turns into silent loss: what the output topic would refuse is diverted, with its reason."""
+    outgoing, rejection = encoder(pass_headers=("*",), max_bytes=LEAST)(
+        record(0, b"{}", headers=[("big", b"x" * LEAST)]), result()
+    )
+    assert outgoing is not None
+    assert rejection is not None
+    assert outgoing.destination is Destination.DEAD_LETTER
+    assert (rejection.stage, rejection.reason) == ("encode", "result-too-large")
+    assert on_the_wire(outgoing) <= LEAST
+
+
+def test_a_cut_value_leaves_its_size_and_digest():
+    """A dead letter that would be too large keeps the beginning of the value, its size and its SHA-256."""
+    value = bytes(range(256)) * 40
+    outgoing = written(encoder(max_bytes=LEAST), record(0, value, key=b"k"), REJECTED)
+    assert outgoing.value
+    assert value.startswith(outgoing.value)
+    assert outgoing.key == b"k"
+    noted = last(outgoing.headers)
+    assert noted["winnow.errors.original.bytes"] == b"10240"
+    assert noted["winnow.errors.original.sha256"] == hashlib.sha256(value).hexdigest().encode()
+    assert LEAST - 100 < on_the_wire(outgoing) <= LEAST
+
+
+@given(
+    st.none() | st.binary(max_size=9_000),
+    st.none() | st.binary(max_size=6_000),
+    headers,
+    rejections,
+    st.text("abc.-_", min_size=1, max_size=249),
+    st.none() | st.integers(0, 2**62),
+)
+def test_a_dead_letter_is_always_within_the_bound(value, key, own, rejection, topic, timestamp):
+    """Whatever key, value, headers, topic and reason: what is written fits, and says what was cut."""
+    source = record(2**62, value, topic=topic, partition=2**31 - 1, key=key, headers=own, timestamp=timestamp)
+    outgoing = written(encoder(max_bytes=LEAST), source, rejection)
+    assert on_the_wire(outgoing) <= LEAST
+    noted = last(outgoing.headers)
+    assert noted["winnow.errors.reason"] == rejection.reason.encode()
+    if outgoing.value != value or outgoing.key != key:
+        assert noted["winnow.errors.original.bytes"] == str(len(value or b"")).encode()
+
+
+@given(headers, st.text(max_size=50))
+def test_a_result_is_always_within_the_bound(own: Headers, id_: str):
+    """Whatever is written for a result fits the bound, as a result or as a dead letter."""
+    outgoing = written(encoder(pass_headers=("*",), max_bytes=LEAST), record(0, b"{}", headers=own), result(id_=id_))
+    assert on_the_wire(outgoing) <= LEAST
+
+
+def test_a_value_of_exactly_the_room_is_not_cut():
+    """A dead letter that fits to the byte is whole."""
+    empty = on_the_wire(written(encoder(), record(0, b""), REJECTED))
+    for size in range(LEAST - empty - 30, LEAST - empty + 1):
+        outgoing = written(encoder(max_bytes=LEAST), record(0, b"x" * size), REJECTED)
+        cut = "winnow.errors.original.bytes" in last(outgoing.headers)
+        assert cut == (outgoing.value != b"x" * size)
+
+
+@pytest.mark.parametrize("stage", sorted(REASONS))
+def test_every_stage_has_a_name_in_kafka_connect(stage: str):
+    """No stage is without Kafka Connect's word for it."""
+    outgoing = written(encoder(), record(), Rejection(stage, "empty", "Why.", "Error"))
+    assert last(outgoing.headers)["__connect.errors.stage"]
+
+
+@given(st.text(min_size=1, max_size=3_000))
+def test_long_explanations_are_cut(message: str):
+    """A message of any length (a JSON Pointer may be long) becomes a header of bounded length."""
+    assume(len(message) > 0)
+    outgoing = written(encoder(), record(), REJECTED._replace(message=message))
+    said = (last(outgoing.headers)["__connect.errors.exception.message"] or b"").decode()
+    assert said == message[:MAX_MESSAGE_CHARACTERS]
