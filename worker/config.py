@@ -88,7 +88,7 @@ class KafkaSettings(Section):
     create_replication: Annotated[int, Field(ge=-1, le=100)] = -1
     """Replicas of topics that are created; -1 is the brokers' default."""
     output_partition: Literal["key", "source"] = "key"
-    """`key`: by the key, as the Java clients do (murmur2). `source`: the number of the source partition."""
+    """Of results. `key`: by the key, as the Java clients do (murmur2). `source`: the source partition's number."""
     pass_headers: Annotated[tuple[str, ...], _Split, NoDecode] = ("traceparent", "tracestate")
     """Headers that results take over from their messages; `*` for all. Dead letters take over all."""
     commit_interval_ms: Annotated[int, Field(ge=1, le=600_000)] = 1_000

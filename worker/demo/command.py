@@ -97,6 +97,8 @@ class _Worker:
             "serving.port": self._port,
             "logging.level": "warning",
         }
+        if broker.limits:  # the in-process cluster answers an empty fetch only after the whole wait
+            settings["kafka.consumer_properties.fetch.wait.max.ms"] = 10
         flags = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
         # A session of its own: Ctrl-C reaches the demo alone, which then stops the worker in order.
         self._process = subprocess.Popen(

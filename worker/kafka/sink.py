@@ -51,7 +51,7 @@ class KafkaSink:
         options: dict[str, Any] = {"on_delivery": report}
         if outgoing.headers:
             options["headers"] = outgoing.headers
-        if self._by_source:
+        if self._by_source and outgoing.destination is Destination.OUTPUT:
             options["partition"] = outgoing.source[1]
         self._produce(topic, outgoing, options)
 

@@ -49,12 +49,19 @@ def prepare(kafka: KafkaSettings) -> None:
     missing = [name for name in _named(kafka) if name not in existing]
     if missing and kafka.create_topics:
         _create(admin, kafka, missing)
+        existing |= dict.fromkeys(missing, kafka.create_partitions)
     elif missing:
         raise TopicError(_how_to_create(kafka, missing))
-    _warn_of_pattern(kafka, existing)
+    inputs = {name: count for name, count in existing.items() if _is_input(kafka, name)}
+    for pattern in kafka.input_topics:
+        if pattern.startswith("^") and not any(re.match(pattern, name) for name in inputs):
+            log.warning("no topic matches yet", pattern=pattern)
+    if kafka.output_partition == "source":
+        _check_partitions(kafka, inputs, existing[kafka.output_topic])
 
 
-def _existing(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> set[str]:
+def _existing(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> dict[str, int]:
+    """The topics there are, with their number of partitions."""
     seconds = kafka.connect_timeout_ms / 1000
     try:
         metadata = admin.list_topics(timeout=seconds)
@@ -68,7 +75,7 @@ def _existing(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> set[st
             f"No broker answered at {kafka.bootstrap_servers} within {seconds:g} s{detail}. "
             "Check kafka.bootstrap_servers, and security.protocol in kafka.properties."
         ) from None
-    return {name for name, topic in metadata.topics.items() if topic.error is None}
+    return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
 
 
 def _named(kafka: KafkaSettings) -> list[str]:
@@ -98,7 +105,14 @@ def _how_to_create(kafka: KafkaSettings, missing: list[str]) -> str:
     return f"There {verb} {names}. Create with: {commands} -- or set kafka.create_topics = true."
 
 
-def _warn_of_pattern(kafka: KafkaSettings, existing: set[str]) -> None:
-    for pattern in kafka.input_topics:
-        if pattern.startswith("^") and not any(re.match(pattern, name) for name in existing):
-            log.warning("no topic matches yet", pattern=pattern)
+def _is_input(kafka: KafkaSettings, name: str) -> bool:
+    return any(re.match(t, name) if t.startswith("^") else t == name for t in kafka.input_topics)
+
+
+def _check_partitions(kafka: KafkaSettings, inputs: dict[str, int], written: int) -> None:
+    for name, count in inputs.items():
+        if count > written:
+            raise TopicError(
+                f"{name!r} has {count} partitions and {kafka.output_topic!r} only {written}, but "
+                "kafka.output_partition = 'source' keeps their numbers. Add partitions, or set it to 'key'."
+            )
