@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.health import Health
-from worker.lanes import Lanes
+from worker.lanes import Completed, Lanes
 from worker.loop import Bounds, Loop, Steps
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.pipeline.batcher import Batcher, bucket_edges
@@ -34,6 +34,18 @@ class FakeClock:
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
+
+
+class TickingClock(FakeClock):
+    """Goes on by `tick` each time it is read, so that whoever waits for a deadline gets there."""
+
+    def __init__(self, now: float = 1000.0, tick: float = 0.001) -> None:
+        super().__init__(now)
+        self.tick = tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
 
 
 def says(text: str) -> Classification:
@@ -72,8 +84,37 @@ class StubClassifier:
 
 
 def tokenize(texts: Sequence[str]) -> list[Encoded]:
-    """A token a word, and two special ones."""
+    """A token a word, and two special ones. Refuses a call in which a text says UNTOKENIZABLE."""
+    if any("UNTOKENIZABLE" in text for text in texts):
+        raise TypeError("a text that cannot be tokenized")
     return [Encoded([101, *([7] * len(text.split())), 102], False) for text in texts]
+
+
+class InlineLanes(Lanes):
+    """Lanes without threads: what was submitted runs when it is collected, so nothing depends on timing."""
+
+    held = False
+    """While true, nothing completes."""
+    newest_first = False
+    """Complete in the reverse order of submission."""
+
+    def start(self) -> None:
+        """There is nothing to start."""
+
+    def collect(self, timeout: float = 0.0) -> list[Completed]:
+        jobs = []
+        while not self.held and not self._todo.empty():
+            jobs.append(self._todo.get())
+        for submitted, batch in reversed(jobs) if self.newest_first else jobs:
+            try:
+                outcomes = self._outcomes(self._lanes[0], batch.items)
+                self._done.put(Completed(batch, outcomes, self._clock() - submitted, 0.0))
+            except BaseException as error:  # noqa: BLE001 - as the threads do
+                self._done.put(error)
+        return super().collect(0.0)
+
+    def close(self, timeout: float) -> None:
+        """There is nothing to end."""
 
 
 class NullObserver:
@@ -114,14 +155,17 @@ def bench(
     observer: object | None = None,
     tombstone: object = Skip(),
     lanes: int = 2,
+    inline: bool = False,
+    source: MemorySource | None = None,
+    sink: MemorySink | None = None,
     **bounds: float,
 ) -> Bench:
-    """A loop over memory whose lanes run; its source has been started."""
+    """A loop over memory whose lanes run, `inline` or as threads; its source has been started."""
     clock = clock or FakeClock()
     log = log or MemoryLog()
-    source, sink, ledger, health = MemorySource(log), MemorySink(), Ledger(), Health(clock)
+    source, sink, ledger, health = source or MemorySource(log), sink or MemorySink(), Ledger(), Health(clock)
     batcher = Batcher(8, 64, 0.02, bucket_edges(512))
-    threads = Lanes(classifier or StubClassifier(), lanes, clock, run_timeout=30.0)
+    threads = (InlineLanes if inline else Lanes)(classifier or StubClassifier(), lanes, clock, run_timeout=30.0)
     steps = Steps(
         json_decoder("/text", "/id", 100_000, 2_000), tokenize, batcher, threads, ledger,
         Encoder(MODEL, True, ["traceparent"], 100_000),

@@ -132,7 +132,7 @@ class Worker:
         self._source = source or KafkaSource(settings.kafka)
         self.loop = Loop(
             self._source,
-            sink or KafkaSink(settings.kafka, clock),
+            sink or KafkaSink(settings.kafka, settings.output.max_bytes, clock),
             self._steps(),
             bounds=self._bounds(),
             tombstone=tombstone(settings.input),

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
-import click
 import typer
 
 import worker
@@ -169,20 +168,10 @@ def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
     model.verify(bundle)
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the command line; a user's mistake is a sentence on stderr and an exit code, never a traceback."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except Fatal as error:
         typer.echo(f"winnow: {error}", err=True)
-        code = error.exit_code
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        code = 130
-    except BrokenPipeError:
-        # The reader of our output has gone (`winnow classify … | head`); say nothing at exit either.
-        sys.stdout = None  # type: ignore[assignment]
-        code = 0
-    sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(error.exit_code)

@@ -42,17 +42,20 @@ if TYPE_CHECKING:
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 _Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
 InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
-Pointer = Annotated[str, StringConstraints(pattern=r"^(/.*)?$")]
+Pointer = Annotated[str, StringConstraints(pattern=r"^(/([^~/]|~[01])*)*$")]
 Properties = dict[str, str | int | float | bool]
 
-SECRET_WORDS = ("password", "secret", "token", "key.pem", "credential", "userinfo", "sasl.jaas.config")
+SECRET_WORDS = ("password", "passphrase", "secret", "token", "key.pem", "credential", "userinfo", "sasl.jaas.config")
 MASK = "********"
 OWNED_PROPERTIES = {
     "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
     "enable.auto.offset.store": "offsets are stored once results are acknowledged",
     "enable.idempotence": "it keeps results free of doubles and in order",
     "acks": "an offset may only pass when all replicas have the result",
+    "request.required.acks": "an offset may only pass when all replicas have the result",
+    "delivery.report.only.error": "an offset passes with the acknowledgement",
     "bootstrap.servers": "set kafka.bootstrap_servers",
+    "metadata.broker.list": "set kafka.bootstrap_servers",
     "group.id": "set kafka.group_id",
     "group.protocol": "set kafka.group_protocol",
     "group.instance.id": "set kafka.group_instance_id",
@@ -312,10 +315,12 @@ def _nested(assignments: Iterable[str]) -> dict[str, Any]:
             raise ConfigError(f"{assignment!r} is no assignment; write --set section.name=value.")
         target = values.setdefault(section, {})
         table, dot, prop = key.partition(".")
-        if dot:
-            target.setdefault(table, {})[prop] = value
-        else:
+        if not dot:
             target[key] = value
+        elif isinstance(target.setdefault(table, {}), dict):
+            target[table][prop] = value
+        else:
+            raise ConfigError(f"{assignment!r} sets an entry of {section}.{table}, which was set as a whole before.")
     return values
 
 

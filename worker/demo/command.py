@@ -70,12 +70,14 @@ def demo(options: Options) -> None:
     with ExitStack() as stack:
         running = stack.enter_context(open_broker(options.broker, say))
         running.create_topics({INPUT: PARTITIONS, OUTPUT: PARTITIONS, DEAD: 1})
+        # Early, because a fresh broker takes half a second to give its first producer an id.
+        feeder = Feeder(running.bootstrap_servers, INPUT)
         worker = stack.enter_context(_Worker(running, options))
         worker.wait_until_ready(stop)
         say(f"Ready after {time.monotonic() - started:.1f} s: {running.kind} at {running.bootstrap_servers}.")
         for limit in running.limits:
             say(f"  note: {limit}")
-        show = _Show(options, running, worker)
+        show = _Show(options, running, worker, feeder)
         show.run(stop)
         worker.stop()
         show.finish(interrupted=stop())
@@ -154,11 +156,11 @@ class _Worker:
 class _Show:
     """Feeds, reads, and shows."""
 
-    def __init__(self, options: Options, broker: Broker, worker: _Worker) -> None:
+    def __init__(self, options: Options, broker: Broker, worker: _Worker, feeder: Feeder) -> None:
         self._options = options
         self._broker = broker
         self._worker = worker
-        self._feeder = Feeder(broker.bootstrap_servers, INPUT)
+        self._feeder = feeder
         watched = [INPUT, OUTPUT, DEAD] if options.picture or not self._quiet else [OUTPUT, DEAD]
         self._reader = Reader(broker.bootstrap_servers, watched)
         self._stream = itertools.islice(_messages(options), options.messages)

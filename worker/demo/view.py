@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from worker.demo.tally import Seen, Tally
+    from worker.demo.tally import Tally
 
 BAR = 30
-COLOURS = ("green", "red", "cyan", "magenta", "yellow", "blue")
+FIGURES = 7
+COLOURS = ("cyan", "magenta", "yellow", "blue", "green", "red")
+KNOWN = {"ham": "green", "spam": "red"}
 
 
 def render(
@@ -38,10 +40,13 @@ def render(
     top.add_column(ratio=1)
     top.add_row(
         Panel(_figures(tally, batches, sent, now), title="flow", border_style="dim"),
-        Panel(_labels(tally), title="labels", border_style="dim"),
+        Panel(_labels(tally), height=FIGURES + 2, title="labels", border_style="dim"),
     )
-    latest = Panel(_latest(tally.latest), title="latest messages", border_style="dim")
-    return Panel(Group(top, latest, *(Text(note, style="dim") for note in notes)), title=f"[bold]winnow[/] {title}")
+    latest = Panel(_latest(tally), title="latest messages", border_style="dim")
+    return Panel(
+        Group(top, latest, *(Text(note, style="dim") for note in notes)),
+        title=Text(f"winnow demo · {title}", style="bold"),
+    )
 
 
 def _figures(tally: Tally, batches: Mapping[str, float], sent: int, now: float) -> Table:
@@ -64,26 +69,29 @@ def _figures(tally: Tally, batches: Mapping[str, float], sent: int, now: float) 
 
 def _labels(tally: Tally) -> Table:
     table = Table.grid(padding=(0, 1))
-    for index, (label, count) in enumerate(sorted(tally.labels.items())):
+    for label, count in sorted(tally.labels.items()):
         share = count / tally.total
-        bar = Text("█" * round(BAR * share), style=COLOURS[index % len(COLOURS)])
+        bar = Text("█" * round(BAR * share), style=_colour(label, tally))
         table.add_row(label, bar, f"{share:.0%}")
     for reason, count in tally.reasons.most_common(5):
         table.add_row(Text(reason, style="dim"), Text(f"dead letter x {count}", style="dim"), "")
     return table
 
 
-def _latest(latest: Sequence[Seen]) -> Table:
+def _colour(label: str, tally: Tally) -> str:
+    return KNOWN.get(label) or COLOURS[sorted(tally.labels).index(label) % len(COLOURS)]
+
+
+def _latest(tally: Tally) -> Table:
     table = Table.grid(expand=True, padding=(0, 1))
     table.add_column(width=12)
     table.add_column(width=6, justify="right")
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for seen in latest:
+    for seen in tally.latest:
         if seen.label is None:
             table.add_row(Text("dead letter", style="yellow"), "", Text(f"{seen.reason}: {seen.text}", style="dim"))
         else:
-            style = "red" if seen.label == "spam" else "green"
-            table.add_row(Text(seen.label, style=style), f"{seen.score:.2f}", Text(seen.text))
+            table.add_row(Text(seen.label, style=_colour(seen.label, tally)), f"{seen.score:.2f}", Text(seen.text))
     return table
 
 

@@ -13,13 +13,8 @@ if TYPE_CHECKING:
 Properties = dict[str, Any]
 log = logging.getLogger("librdkafka")
 
-# Properties on which the promises rest; a setting that contradicts one is refused.
-OWNED = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "enable.idempotence": True,
-    "acks": "all",
-}
+RECORD_OVERHEAD = 10_000
+"""More than Kafka adds to a record's key, value and headers."""
 
 
 def common(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Properties:
@@ -64,7 +59,7 @@ def _group(kafka: KafkaSettings) -> Properties:
     return group
 
 
-def producer(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Properties:
+def producer(kafka: KafkaSettings, max_bytes: int, on_error: Callable[[Any], None]) -> Properties:
     return {
         **common(kafka, on_error),
         "enable.idempotence": True,
@@ -72,6 +67,8 @@ def producer(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Propertie
         # The partitioner of the Java clients, so equal keys meet whoever wrote them.
         "partitioner": "murmur2_random",
         "linger.ms": 2,
+        # The encoder bounds what is written; the client's own bound must not come first.
+        "message.max.bytes": max_bytes + RECORD_OVERHEAD,
         "compression.type": "lz4",
         **kafka.properties,
         **kafka.producer_properties,

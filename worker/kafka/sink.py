@@ -29,13 +29,14 @@ FULL_QUEUE_PATIENCE = 60.0
 class KafkaSink:
     """Writes to the output and the dead-letter topic. See `worker.ports.Sink`."""
 
-    def __init__(self, kafka: KafkaSettings, clock: Clock) -> None:
+    def __init__(self, kafka: KafkaSettings, max_bytes: int, clock: Clock) -> None:
         self._clock = clock
         self._by_source = kafka.output_partition == "source"
         self._topics = {Destination.OUTPUT: kafka.output_topic, Destination.DEAD_LETTER: kafka.dead_letter_topic}
         self._failed: Fatal | None = None
         try:
-            self._producer = Producer(clients.producer(kafka, self._on_error), logger=logging.getLogger("librdkafka"))
+            properties = clients.producer(kafka, max_bytes, self._on_error)
+            self._producer = Producer(properties, logger=logging.getLogger("librdkafka"))
         except KafkaException as error:
             raise BrokerError(f"The Kafka producer refuses its properties: {error.args[0].str()}.") from None
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Record
 
 FLUSH_SECONDS = 30.0
+QUIET = 0
+"""What goes wrong is told by exceptions; a broker that ends before its clients is no news here."""
 Header: TypeAlias = "tuple[str, str | bytes | None]"
 
 
@@ -27,6 +29,7 @@ class Feeder:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap_servers,
+                "log_level": QUIET,
                 "linger.ms": 2,
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
@@ -61,6 +64,7 @@ class Reader:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": bootstrap_servers,
+                "log_level": QUIET,
                 "group.id": "winnow-reader",
                 "enable.auto.commit": False,
                 "fetch.wait.max.ms": 50,

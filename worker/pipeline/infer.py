@@ -50,13 +50,13 @@ class OnnxModel:
         return self._session.run([self._output], self._feeds(ids), options)[0]  # type: ignore[no-any-return]
 
     def _feeds(self, ids: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
-        length = max(map(len, ids))
-        tokens = np.full((len(ids), length), self._pad_id, np.int64)
-        mask = np.zeros((len(ids), length), np.int64)
+        shape = (len(ids), max(map(len, ids)))
+        dtype = self._dtypes["input_ids"]
+        tokens, mask = np.full(shape, self._pad_id, dtype), np.zeros(shape, dtype)
         for row, sequence in enumerate(ids):
             tokens[row, : len(sequence)] = sequence
             mask[row, : len(sequence)] = 1
         arrays = {"input_ids": tokens, "attention_mask": mask}
         if "token_type_ids" in self._dtypes:
             arrays["token_type_ids"] = np.zeros_like(mask)
-        return {name: arrays[name].astype(dtype, copy=False) for name, dtype in self._dtypes.items()}
+        return {name: arrays[name].astype(kind, copy=False) for name, kind in self._dtypes.items()}

@@ -1,0 +1,147 @@
+"""Write `docs/configuration.md` and `docs/metrics.md` from the code they describe: `python docs/generate.py`."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from prometheus_client import CollectorRegistry  # noqa: E402
+
+from worker.config import Settings, environment_name, reference  # noqa: E402
+from worker.metrics import KINDS, REASONS, Metrics  # noqa: E402
+from worker.pipeline.encode import ModelIdentity  # noqa: E402
+from worker.pipeline.messages import CloseReason  # noqa: E402
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+GENERATED = "\n<!-- Written by `python docs/generate.py`; change the code and run it again. -->\n"
+
+CONFIGURATION = """# Configuration
+
+Every setting has one name, `section.name`, and three places, the later the stronger:
+
+1. a TOML file, `winnow run --config winnow.toml`: the section is a table;
+2. the environment: `WINNOW_`, the section, two underscores, the name;
+3. the command line: `--set section.name=value`, as often as needed.
+
+Lists are lists in TOML, and separated by commas in the environment and on the command line. Tables of properties
+are tables in TOML, JSON in the environment (`WINNOW_KAFKA__PROPERTIES='{"security.protocol": "SASL_SSL"}'`), and
+`--set kafka.properties.security.protocol=SASL_SSL` on the command line.
+
+`winnow config show` prints what is in force, with secrets masked, `winnow config lint` checks it, and
+`winnow config schema` writes its JSON Schema. A wrong setting is refused with exit code 2 and named.
+"""
+
+METRICS = """# Metrics
+
+Served on `/metrics` of `serving.port`, in the text formats of Prometheus and OpenMetrics. Every series but those
+by partition exists from the start, at zero. No label and no value holds anything of a message.
+"""
+
+LABELS = {
+    "label": "the bundle's labels",
+    "stage, reason": "; ".join(f"{s}: {', '.join(f'`{r}`' for r in reasons)}" for s, reasons in REASONS.items()),
+    "reason": ", ".join(f"`{reason.value}`" for reason in CloseReason),
+    "stage": "`tokenize`, `queue`, `infer`",
+    "kind": ", ".join(f"`{kind}`" for kind in KINDS),
+}
+"""What values labels take, where that is a fixed set."""
+
+
+def main() -> None:
+    for path, text in pages().items():
+        path.write_text(text, "utf-8")
+
+
+def pages() -> dict[Path, str]:
+    """What each generated file holds."""
+    return {ROOT / "docs" / "configuration.md": configuration(), ROOT / "docs" / "metrics.md": metrics()}
+
+
+def configuration() -> str:
+    parts = [CONFIGURATION, GENERATED]
+    section = ""
+    for setting, field in reference():
+        if setting.partition(".")[0] != section:
+            section = setting.partition(".")[0]
+            parts.append(f"\n## {section}\n\n| setting | type | default | what |\n|---|---|---|---|\n")
+        name = f"`{setting}`<br>`{environment_name(setting)}`"
+        cells = [name, _type(setting), _code(_toml(field.default)), field.description or ""]
+        parts.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n")
+    return "".join(parts)
+
+
+def _type(setting: str) -> str:
+    section, _, name = setting.partition(".")
+    schema = Settings.model_json_schema()
+    found = schema["$defs"][schema["properties"][section]["$ref"].rpartition("/")[2]]["properties"][name]
+    return _described(found)
+
+
+def _described(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return (
+            " or ".join(_described(option) for option in schema["anyOf"] if option.get("type") != "null") + ", optional"
+        )
+    if "enum" in schema:
+        return " or ".join(_code(f'"{value}"') for value in schema["enum"])
+    kind = {"array": "list of strings", "object": "table"}.get(schema["type"], schema["type"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None:
+        return f"{kind}, {_number(low)} to {_number(high)}" if high is not None else f"{kind}, from {_number(low)} on"
+    return str(kind)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(one) for one in value)}]"
+    if isinstance(value, dict):
+        return "{}"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
+
+
+def metrics() -> str:
+    registry = CollectorRegistry()
+    Metrics(registry, ["label"]).describe(ModelIdentity("name", "digest"), 1)
+    lines = ["\n| metric | type | labels | what |\n|---|---|---|---|\n"]
+    lines += [_row(metric) for metric in registry.collect()]
+    values = ["\n## Values of labels\n\n| labels | values |\n|---|---|\n"]
+    values += [f"| {', '.join(map(_code, labels.split(', ')))} | {text} |\n" for labels, text in LABELS.items()]
+    return "".join([METRICS, GENERATED, *lines, *values])
+
+
+def _row(metric: Metric) -> str:
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    labels = dict.fromkeys(label for sample in metric.samples for label in sample.labels if label != "le")
+    named = ", ".join(_code(label) for label in labels or BY_PARTITION.get(metric.name, ()))
+    what = metric.documentation
+    if metric.type == "histogram":
+        edges = list(dict.fromkeys(s.labels["le"] for s in metric.samples if "le" in s.labels))[:-1]
+        what += f" Buckets: {', '.join(re.sub(r'[.]0$', '', edge) for edge in edges)}."
+    return f"| `{name}` | {metric.type} | {named} | {what} |\n"
+
+
+BY_PARTITION = {"winnow_lag_messages": ("topic", "partition")}
+"""Series that appear with their partitions."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Settings: sources and their order, what is refused and how it is said, secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from worker.config import (
+    MASK,
+    OWNED_PROPERTIES,
+    Settings,
+    environment_name,
+    load,
+    masked,
+    reference,
+)
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("WINNOW_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def toml(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "winnow.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+def refused(*assignments: str, path: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path, assignments)
+    return str(caught.value)
+
+
+def test_without_anything_the_defaults_hold():
+    """No file, no environment, no flags: every setting has its default."""
+    assert load().model_dump() == Settings().model_dump()
+
+
+def test_flags_beat_the_environment_and_the_environment_beats_the_file(toml, monkeypatch):
+    """The later source is the stronger, setting by setting."""
+    path = toml('[kafka]\ngroup_id = "file"\nclient_id = "file"\noutput_topic = "file"\n')
+    monkeypatch.setenv("WINNOW_KAFKA__GROUP_ID", "environment")
+    monkeypatch.setenv("WINNOW_KAFKA__CLIENT_ID", "environment")
+    kafka = load(path, ["kafka.group_id=flag"]).kafka
+    assert (kafka.group_id, kafka.client_id, kafka.output_topic) == ("flag", "environment", "file")
+
+
+def test_every_setting_can_be_set_by_its_environment_variable(monkeypatch):
+    """The name in the reference is the name that is read: a wrong value is refused, naming the setting."""
+    for setting, field in reference():
+        if field.annotation in (str, str | None, tuple[str, ...]):
+            continue  # any string will do
+        monkeypatch.setenv(environment_name(setting), "{")
+        with pytest.raises(ConfigError):
+            load()
+        monkeypatch.delenv(environment_name(setting))
+    monkeypatch.setenv("WINNOW_BATCHING__MAX_MESSAGES", "7")
+    monkeypatch.setenv("WINNOW_OUTPUT__ALL_SCORES", "true")
+    assert (load().batching.max_messages, load().output.all_scores) == (7, True)
+
+
+def test_lists_are_separated_by_commas_in_environment_and_flags(toml, monkeypatch):
+    """Topics and headers need no JSON on the command line; in TOML they are lists."""
+    monkeypatch.setenv("WINNOW_KAFKA__INPUT_TOPICS", "a, b")
+    assert load().kafka.input_topics == ("a", "b")
+    assert load(None, ["kafka.input_topics=c,d"]).kafka.input_topics == ("c", "d")
+    monkeypatch.delenv("WINNOW_KAFKA__INPUT_TOPICS")
+    assert load(toml('[kafka]\ninput_topics = ["e", "f"]\n')).kafka.input_topics == ("e", "f")
+
+
+def test_properties_come_from_each_source(toml, monkeypatch):
+    """Properties are a table in TOML, JSON in the environment, dotted names in flags."""
+    path = toml('[kafka.properties]\n"security.protocol" = "SSL"\n')
+    assert load(path).kafka.properties == {"security.protocol": "SSL"}
+    assert load(None, ["kafka.properties.sasl.username=me"]).kafka.properties == {"sasl.username": "me"}
+    monkeypatch.setenv("WINNOW_KAFKA__PROPERTIES", '{"client.rack": "r1"}')
+    assert load().kafka.properties == {"client.rack": "r1"}
+
+
+def test_the_value_of_an_assignment_may_hold_equal_signs():
+    """Only the first `=` separates."""
+    assert load(None, ["kafka.group_id=a=b"]).kafka.group_id == "a=b"
+
+
+@pytest.mark.parametrize("assignment", ["kafka.group_id", "group_id=x", "=", "", "kafka=x"])
+def test_what_is_no_assignment_is_refused(assignment: str):
+    """A flag without section, name or value says how it is written."""
+    assert "section.name=value" in refused(assignment)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "named"),
+    [
+        (["kafka.gruop_id=x"], "Did you mean 'kafka.group_id'?"),
+        (["kafak.group_id=x"], "'kafak'"),
+        (["model.bundle.deep=x"], "model.bundle"),
+        (["kafka.properties=x", "kafka.properties.a=1"], "kafka.properties"),
+        (["kafka.properties.a=1", "kafka.properties=x"], "kafka.properties"),
+        (["kafka.group_id="], "kafka.group_id"),
+        (["kafka.group_protocol=new"], "'classic' or 'consumer'"),
+        (["batching.max_messages=many"], "batching.max_messages"),
+        (["batching.max_messages=0"], "greater than or equal to 1"),
+        (["kafka.input_topics="], "kafka.input_topics"),
+        (["kafka.input_topics=a b"], "kafka.input_topics"),
+        (["kafka.input_topics=^("], "no regular expression"),
+        (["kafka.input_topics=^messages.*"], "a circle"),
+        (["kafka.input_topics=messages.labelled"], "read again"),
+        (["kafka.input_topics=messages.dead"], "read again"),
+        (["kafka.dead_letter_topic=messages.labelled"], "two names"),
+        (["input.text_pointer=text"], "input.text_pointer"),
+        (["input.text_pointer=/a~2"], "input.text_pointer"),
+        (["input.id_pointer=id"], "input.id_pointer"),
+        (["output.max_bytes=1024"], "output.max_bytes"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_sentence(assignments: list[str], named: str):
+    """Each mistake is one sentence that names the setting and what is wrong; never another kind of error."""
+    said = refused(*assignments)
+    assert named in said
+    assert "\n" not in said
+    assert said.endswith((".", "?"))
+
+
+def test_all_mistakes_are_told_at_once():
+    """Who made three mistakes hears of three."""
+    said = refused("kafka.nope=1", "batching.max_messages=0", "serving.port=70000")
+    assert all(name in said for name in ("kafka.nope", "batching.max_messages", "serving.port"))
+
+
+@pytest.mark.parametrize("name", ["WINNOW_KAFAK__GROUP_ID", "WINNOW_KAFKA__GROPU_ID", "WINNOW_X__Y"])
+def test_a_misspelt_environment_variable_is_refused(monkeypatch, name: str):
+    """A variable that names no setting does not go unnoticed."""
+    monkeypatch.setenv(name, "x")
+    said = refused()
+    assert name in said or name.partition("__")[2].lower() in said
+
+
+def test_other_variables_are_nobodys_business(monkeypatch):
+    """Variables with our prefix but no section separator belong to somebody else."""
+    monkeypatch.setenv("WINNOW_TEST_KAFKA", "apache")
+    monkeypatch.setenv("WINNOW_HOME", "x")
+    load()
+
+
+@pytest.mark.parametrize("name", sorted(OWNED_PROPERTIES))
+@pytest.mark.parametrize("table", ["properties", "consumer_properties", "producer_properties"])
+def test_properties_on_which_the_promises_rest_cannot_be_set(table: str, name: str):
+    """At least once would be void if a file could switch acknowledgements or commits."""
+    assert name in refused(f"kafka.{table}.{name}=x")
+
+
+@pytest.mark.parametrize("name", ["request.required.acks", "delivery.report.only.error", "metadata.broker.list"])
+def test_nor_can_they_under_another_name(name: str):
+    """librdkafka's aliases of them, and what would keep back acknowledgements, are refused as well."""
+    assert name in refused(f"kafka.properties.{name}=1")
+
+
+def test_a_file_that_is_missing_or_no_toml_is_named(toml, tmp_path: Path):
+    """The path and the reason, in one sentence."""
+    assert "winnow.toml" in refused(path=tmp_path / "winnow.toml")
+    assert "is not TOML" in refused(path=toml("[kafka"))
+    (tmp_path / "winnow.toml").write_bytes(b"\xff\xfe")
+    assert "is not TOML" in refused(path=tmp_path / "winnow.toml")
+    assert "cannot be read" in refused(path=tmp_path)
+
+
+def test_a_section_that_is_no_table_is_refused(toml):
+    """`kafka = 3` is a mistake that is named."""
+    assert "kafka" in refused(path=toml("kafka = 3\n"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sasl.password", "ssl.key.password", "ssl.key.pem", "ssl.keystore.password", "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.assertion.private.key.passphrase", "sasl.oauthbearer.assertion.private.key.pem",
+    ],
+)  # fmt: skip
+def test_secrets_are_masked(name: str):
+    """What `config show` prints holds no secret of librdkafka, in none of the three tables."""
+    for table in ("properties", "consumer_properties", "producer_properties"):
+        shown = masked(load(None, [f"kafka.{table}.{name}=hunter2", f"kafka.{table}.client.rack=r1"]))
+        assert shown["kafka"][table] == {name: MASK, "client.rack": "r1"}
+        assert "hunter2" not in json.dumps(shown)
+
+
+def test_refusing_never_shows_a_secret():
+    """An error message names settings, not the values of properties."""
+    said = refused("kafka.properties.sasl.password=hunter2", "kafka.properties.acks=1", "kafka.nope=hunter2")
+    assert "hunter2" not in said
+
+
+def test_settings_are_frozen():
+    """Nothing changes a setting once it is loaded."""
+    with pytest.raises(ValueError, match="frozen"):
+        load().kafka.group_id = "x"  # type: ignore[misc]
+
+
+def test_every_setting_is_documented():
+    """The reference has a sentence for each setting, and no two settings share an environment variable."""
+    settings = dict(reference())
+    assert all((field.description or "").strip().endswith((".", '"')) for field in settings.values())
+    assert len({environment_name(name) for name in settings}) == len(settings)

@@ -1,0 +1,121 @@
+"""What the worker counts, on a registry of its own."""
+
+from __future__ import annotations
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from tests.kit import MODEL, item
+from worker.metrics import KINDS, REASONS, Metrics
+from worker.pipeline.ledger import Ledger
+from worker.pipeline.messages import Batch, CloseReason, Rejection
+
+NOW = 1_700_000_000.0
+P0, P1 = ("in", 0), ("in", 1)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def metrics(registry: CollectorRegistry) -> Metrics:
+    return Metrics(registry, ["ham", "spam"], clock=lambda: NOW)
+
+
+@pytest.fixture
+def value(registry: CollectorRegistry):
+    return lambda name, /, **labels: registry.get_sample_value(f"winnow_{name}", labels)
+
+
+def test_every_series_is_there_from_the_start_at_zero(metrics, value):
+    """A rate over a series that has not happened yet is zero, not absent: reasons, labels, kinds, closings."""
+    for stage, reasons in REASONS.items():
+        for reason in reasons:
+            assert value("dead_letters_total", stage=stage, reason=reason) == 0
+    assert [value("results_total", label=label) for label in ("ham", "spam")] == [0, 0]
+    assert [value("rebalances_total", kind=kind) for kind in KINDS] == [0, 0, 0]
+    assert [value("batch_closed_total", reason=reason.value) for reason in CloseReason] == [0] * len(CloseReason)
+
+
+def test_two_workers_in_one_process_do_not_meet():
+    """Each registry holds its own metrics; nothing is global."""
+    one, other = CollectorRegistry(), CollectorRegistry()
+    Metrics(one, ["a"]).consumed(3)
+    Metrics(other, ["a"])
+    assert one.get_sample_value("winnow_consumed_total") == 3
+    assert other.get_sample_value("winnow_consumed_total") == 0
+
+
+def test_a_batch_counts_its_messages_tokens_and_padding(metrics, value):
+    """Tokens are without padding; padding is what the longest row adds to the others."""
+    ledger = Ledger()
+    items = tuple(item(ledger, offset, length, 0.0) for offset, length in enumerate([3, 5, 10]))
+    metrics.closed(Batch(items, 10, CloseReason.IDLE))
+    metrics.ran(Batch(items, 10, CloseReason.IDLE), 0.25, 0.5)
+    assert value("batch_closed_total", reason="idle") == 1
+    assert (value("tokens_total"), value("padding_tokens_total")) == (18, 12)
+    assert (value("batch_messages_sum"), value("batch_tokens_sum")) == (3, 30)
+    assert (value("stage_seconds_sum", stage="queue"), value("stage_seconds_sum", stage="infer")) == (0.25, 0.5)
+
+
+def test_outcomes_are_counted_by_label_and_by_reason(metrics, value):
+    """Results by label with their scores, dead letters by stage and reason."""
+    metrics.result("spam", 0.75)
+    metrics.dead_letter(Rejection("decode", "invalid-json", "No.", "InvalidMessage"))
+    assert value("results_total", label="spam") == 1
+    assert value("score_sum", label="spam") == 0.75
+    assert value("dead_letters_total", stage="decode", reason="invalid-json") == 1
+
+
+def test_delivery_is_timed_from_poll_and_from_the_broker(metrics, value):
+    """End to end is measured from the record's timestamp, where it has one, and never negative."""
+    metrics.delivered(int(NOW * 1000) - 250, 0.125)
+    metrics.delivered(int(NOW * 1000) + 9_000, 0.125)
+    metrics.delivered(None, 0.125)
+    assert value("delivered_total") == 3
+    assert value("worker_seconds_sum") == 0.375
+    assert value("end_to_end_seconds_count") == 2
+    assert value("end_to_end_seconds_sum") == pytest.approx(0.25)
+    assert value("last_progress_timestamp_seconds") == NOW
+
+
+def test_lag_of_a_partition_that_has_gone_is_forgotten(metrics, value):
+    """A partition that belongs to another worker now has no series here, so sums over workers are right."""
+    metrics.rebalanced("assigned", [P0, P1], 0, 0.0)
+    metrics.lag({P0: 5, P1: 7})
+    metrics.rebalanced("revoked", [P0], 2, 0.5)
+    assert value("lag_messages", topic="in", partition="0") == 5
+    assert value("lag_messages", topic="in", partition="1") is None
+    assert (value("partitions_assigned"), value("given_up_total")) == (1, 2)
+    assert value("rebalance_seconds_sum") == 0.5
+    metrics.rebalanced("lost", [], 0, 0.0)
+    assert value("lag_messages", topic="in", partition="0") is None
+
+
+def test_state_and_counts_are_as_told(metrics, value):
+    """Gauges are set, counters rise."""
+    metrics.consumed(4)
+    metrics.tombstone()
+    metrics.tokenized(4, 1, 0.5)
+    metrics.committed({P0: 1})
+    metrics.state(9, True, 2)
+    assert (value("consumed_total"), value("tombstones_total"), value("truncated_total")) == (4, 1, 1)
+    assert (value("in_flight_messages"), value("paused"), value("lanes_busy"), value("commits_total")) == (9, 1, 2, 1)
+
+
+def test_what_runs_is_described(metrics, value):
+    """Bundle, versions and lanes are series of their own."""
+    metrics.describe(MODEL, 3)
+    assert value("model_info", name=MODEL.name, digest=MODEL.digest) == 1
+    assert value("lanes") == 3
+
+
+def test_names_are_prefixed_and_explained(metrics, registry):
+    """Every metric begins with `winnow_` and has a help text that ends as a sentence."""
+    for metric in registry.collect():
+        assert metric.name.startswith("winnow_")
+        assert metric.documentation.endswith(".")
+    assert b"winnow_consumed_total 0.0" in generate_latest(registry)

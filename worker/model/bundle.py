@@ -1,0 +1,211 @@
+"""A model bundle: one folder that holds all a worker needs of a model, checked before it is used.
+
+    model.onnx       the graph and its weights, one file
+    tokenizer.json   as the `tokenizers` library writes it
+    config.json      as Hugging Face writes it: `id2label`, `problem_type`, …
+    bundle.json      the manifest: digests, task, thresholds, lengths, figures, probes
+
+A README.md, a NOTICE and LICENSE files may lie beside them; anything else is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import orjson
+from pydantic import ValidationError
+
+from worker.errors import BundleError
+from worker.model.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MODEL, TOKENIZER, CONFIG, MANIFEST = "model.onnx", "tokenizer.json", "config.json", "bundle.json"
+FILES = (MODEL, TOKENIZER, CONFIG)
+_COMPANIONS = ("README", "NOTICE", "LICENSE")
+# A tensor that says `external_data { key: "location" value: … }`, as protobuf writes it.
+_EXTERNAL_DATA = b"\x0a\x08location\x12"
+# What of the manifest decides a result, beside the files.
+_DECIDING = {"format", "task", "activation", "temperature", "thresholds", "max_length", "pad_id"}
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle whose files are what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+    labels: tuple[str, ...]
+    """In the order of their ids."""
+
+    @property
+    def model_path(self) -> Path:
+        return self.path / MODEL
+
+    @cached_property
+    def tokenizer_json(self) -> str:
+        return (self.path / TOKENIZER).read_text("utf-8")
+
+    @cached_property
+    def sha256(self) -> str:
+        """The digest of everything that decides a result: the files, and how the manifest says to use them."""
+        return digest_of(self.manifest)
+
+    @property
+    def digest(self) -> str:
+        """The first twelve digits of `sha256`, as results carry it."""
+        return self.sha256[:12]
+
+
+def load(path: Path) -> Bundle:
+    """Reads a bundle and checks every digest; the graph itself is not loaded.
+
+    Raises:
+        BundleError: a file is missing, unexpected or changed, or bundle.json cannot be used.
+    """
+    if not path.is_dir():
+        raise BundleError(f"{path} is not a folder: name the folder that holds the bundle's {MANIFEST}.")
+    manifest = _manifest(path)
+    _check_names(path, manifest)
+    for name, expected in manifest.files.items():
+        content = (path / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise BundleError(
+                f"{path / name} does not match its digest in {MANIFEST}: the file was changed after the bundle was "
+                "written; copy the bundle again."
+            )
+        if name == MODEL:
+            _check_self_contained(content, path / name)
+    labels = _labels(path / CONFIG)
+    _check_thresholds(manifest, labels)
+    return Bundle(path, manifest, labels)
+
+
+def write(path: Path, files: Mapping[str, bytes], fields: Mapping[str, Any]) -> Bundle:
+    """Writes a bundle into the new or existing folder `path`, the manifest last, and loads it.
+
+    Args:
+        path: the bundle's folder.
+        files: the content of each file of `FILES`, and of companions such as README.md.
+        fields: the manifest's, without `files`.
+
+    Raises:
+        BundleError: a file is missing, or what was written cannot be loaded.
+    """
+    for name in FILES:
+        if name not in files:
+            raise BundleError(f"A bundle needs {name}: give its content.")
+    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in FILES}
+    manifest = Manifest.model_validate({**fields, "files": digests})
+    path.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (path / name).write_bytes(content)
+    document = manifest.model_dump(mode="json")
+    (path / MANIFEST).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return load(path)
+
+
+def digest_of(manifest: Manifest) -> str:
+    """SHA-256 over the files' digests and the deciding fields, in canonical JSON; probes and figures are left out."""
+    deciding = manifest.model_dump(mode="json", include=_DECIDING | {"files"})
+    return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def check_probes(bundle: Bundle, logits_of: Callable[[list[str]], np.ndarray]) -> None:
+    """Runs the golden probes through `logits_of`: texts to logits of shape [texts, labels].
+
+    Raises:
+        BundleError: a logit is further from the expected one than the bundle tolerates.
+    """
+    probes = bundle.manifest.probes
+    expected = np.array([probe.logits for probe in probes])
+    found = np.asarray(logits_of([probe.text for probe in probes]), np.float64)
+    if found.shape != expected.shape:
+        raise BundleError(
+            f"{bundle.model_path} gives logits of shape {found.shape} for the probes of {MANIFEST}, which expects "
+            f"{expected.shape}: the graph and the manifest belong to different models; copy the bundle again."
+        )
+    off = float(np.abs(found - expected).max())
+    if not off <= bundle.manifest.probe_tolerance:  # a NaN is off, too
+        raise BundleError(_probe_message(bundle, off))
+
+
+def _probe_message(bundle: Bundle, off: float) -> str:
+    finding = (
+        f"{bundle.model_path} computes something else on this machine than where the bundle was made: a probe's logit "
+        f"is off by {off:.3g}, more than the {bundle.manifest.probe_tolerance:g} that {MANIFEST} allows; "
+    )
+    flags = _cpu_flags()
+    if flags and not flags & {"avx512_vnni", "avx_vnni"}:
+        return (
+            finding + "this CPU lacks the instruction set VNNI (avx512_vnni or avx_vnni), without which INT8 products "
+            "saturate: use a CPU that has it, or a bundle made with reduced range."
+        )
+    return finding + "use the onnxruntime version that Winnow's lock file names."
+
+
+def _cpu_flags() -> frozenset[str]:
+    """Instruction sets as Linux names them; empty where it does not say, or the CPU is no x86."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())
+
+
+def _manifest(path: Path) -> Manifest:
+    try:
+        content = (path / MANIFEST).read_bytes()
+    except OSError:
+        raise BundleError(f"{path} has no {MANIFEST}: it is not a bundle; name the folder of one.") from None
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BundleError(
+            f"{path / MANIFEST} cannot be used: {where}: {first['msg']}; make the bundle again with this version of "
+            "Winnow."
+        ) from None
+
+
+def _check_names(path: Path, manifest: Manifest) -> None:
+    if set(manifest.files) != set(FILES):
+        raise BundleError(f"{path / MANIFEST} must give the digests of {', '.join(FILES)}: make the bundle again.")
+    for name in FILES:
+        if not (path / name).is_file():
+            raise BundleError(f"{path / name} is missing: copy the bundle again.")
+    for found in sorted(path.iterdir()):
+        if found.name not in (*FILES, MANIFEST) and not found.name.startswith(_COMPANIONS):
+            raise BundleError(f"{found} does not belong to the bundle: remove it.")
+
+
+def _check_self_contained(model: bytes, path: Path) -> None:
+    if _EXTERNAL_DATA in model:
+        raise BundleError(f"{path} keeps weights in another file: save it as one file, without external data.")
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    try:
+        by_id = {int(i): str(label) for i, label in orjson.loads(path.read_bytes())["id2label"].items()}
+        return tuple(by_id[i] for i in range(len(by_id)))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise BundleError(
+            f"{path} has no id2label that numbers the labels from 0 without gaps: correct it and write the bundle "
+            "again."
+        ) from None
+
+
+def _check_thresholds(manifest: Manifest, labels: tuple[str, ...]) -> None:
+    for label in manifest.thresholds:
+        if label not in labels:
+            raise BundleError(f"{MANIFEST} has a threshold for {label!r}, which config.json does not name: correct it.")
+    for probe in manifest.probes:
+        if len(probe.logits) != len(labels) and manifest.task != "token":
+            raise BundleError(f"{MANIFEST} has a probe with {len(probe.logits)} logits for {len(labels)} labels.")

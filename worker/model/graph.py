@@ -1,0 +1,202 @@
+"""Writes a network down as an ONNX graph: FP32, or static INT8 with one fixed scale per activation.
+
+The layout serves two ends. Speed: activations are [sequence, batch, hidden], so that attention needs one transpose per
+layer; norms stay plain; the last layer is computed for the first token alone, the only one that the head reads.
+And equality: no step lets a row depend on its neighbours in the batch or on how far it is padded.
+
+Inputs `input_ids` and `attention_mask`, int32 [batch, sequence]; output `logits`, float32 [batch, labels].
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from worker.model.emitter import MICROSOFT, Emitter
+from worker.model.quantize import WEIGHT_LIMIT, by_column, by_row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from worker.model.network import Dense, Layer, Network, Norm
+    from worker.model.quantize import Range
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "logits"
+# Far below any score, and still finite when a score is added.
+_MASKED = np.float32(-1e30)
+# The last layer asks for two tokens and drops the second: onnxruntime multiplies a single row with another routine,
+# which adds up in an order that depends on the padded length.
+_ASKING = 2
+
+
+def build(
+    network: Network, ranges: Mapping[str, Range] | None = None, *, weight_limit: int = WEIGHT_LIMIT
+) -> onnx.ModelProto:
+    """The graph of `network`.
+
+    Args:
+        network: sizes and tensors.
+        ranges: the calibrated range of each product's input, by its name in `product_inputs`; a product whose input is
+            not there stays FP32. Without `ranges` everything is FP32, the embedding table too.
+        weight_limit: the largest INT8 weight code; `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
+    """
+    graph = _Graph(network, ranges, weight_limit)
+    graph.write()
+    return graph.emitter.model(
+        inputs=[helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "sequence"]) for name in INPUTS],
+        output=helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["batch", len(network.labels)]),
+    )
+
+
+def product_inputs(network: Network) -> list[str]:
+    """Names of the float tensors that quantized products read: what calibration has to observe."""
+    names = [
+        f"layer.{i}.{part}"
+        for i in range(len(network.layers))
+        for part in ("input", "context", "intermediate", "activation")
+    ]
+    # The last layer's query reads the first token only, which its whole input contains.
+    return [*names, "head.0"]
+
+
+class _Graph:
+    def __init__(self, network: Network, ranges: Mapping[str, Range] | None, weight_limit: int) -> None:
+        self.network = network
+        self.ranges = ranges or {}
+        self.int8 = ranges is not None
+        self.weight_limit = weight_limit
+        self.emitter = Emitter()
+        self._quantized: dict[str, str] = {}
+
+    def write(self) -> None:
+        x = self._embeddings()
+        mask = self._mask()
+        last = len(self.network.layers) - 1
+        for i, layer in enumerate(self.network.layers):
+            x = self._layer(x, mask, layer, f"layer.{i}", first_only=i == last)
+        self._head(x)
+
+    def _embeddings(self) -> str:
+        """[batch, sequence] ids to normalized [sequence, batch, hidden]."""
+        emit = self.emitter
+        ids = emit("Transpose", "input_ids", perm=[1, 0])
+        words = self._words(ids)
+        length = emit("Shape", ids, start=0, end=1)
+        zero = emit.constant(np.zeros(1, np.int64))
+        positions = emit("Slice", emit.constant(self.network.positions[:, None, :]), zero, length, zero)
+        return self._norm(emit("Add", words, positions), self.network.embedding_norm, "layer.0.input")
+
+    def _words(self, ids: str) -> str:
+        emit = self.emitter
+        if not self.int8:
+            return emit("Gather", emit.constant(self.network.words), ids)
+        codes, scales = by_row(self.network.words)
+        rows = emit("Cast", emit("Gather", emit.constant(codes), ids), to=TensorProto.FLOAT)
+        return emit("Mul", rows, emit("Gather", emit.constant(scales), ids))
+
+    def _mask(self) -> str:
+        """What is added to the attention scores: [batch, 1, 1, sequence], 0 for tokens and very low for padding."""
+        emit = self.emitter
+        ones = emit("Cast", "attention_mask", to=TensorProto.FLOAT)
+        missing = emit("Sub", emit.constant(np.float32(1)), ones)
+        axes = emit.constant(np.array([1, 2], np.int64))
+        return emit("Unsqueeze", emit("Mul", missing, emit.constant(_MASKED)), axes)
+
+    def _layer(self, x: str, mask: str, layer: Layer, name: str, *, first_only: bool) -> str:
+        """[sequence, batch, hidden] to the same, or to [1, batch, hidden] when only the first token is wanted."""
+        emit = self.emitter
+        key, value = (self._heads(self._dense(x, f"{name}.input", part)) for part in (layer.key, layer.value))
+        asking = self._tokens(x, _ASKING) if first_only else x
+        query = self._heads(self._dense(asking, f"{name}.input", layer.query))
+        context = self._attention(query, key, value, mask, f"{name}.context", first_only=first_only)
+        if first_only:
+            x = self._tokens(x, 1)
+        attended = emit("Add", self._dense(context, f"{name}.context", layer.attention_output), x)
+        attended = self._norm(attended, layer.attention_norm, f"{name}.intermediate")
+        inner = self._dense(attended, f"{name}.intermediate", layer.intermediate)
+        inner = emit("Gelu", inner, domain=MICROSOFT, output=f"{name}.activation")
+        out = emit("Add", self._dense(inner, f"{name}.activation", layer.output), attended)
+        return self._norm(out, layer.output_norm, self._after(name))
+
+    def _after(self, name: str) -> str:
+        following = int(name.rpartition(".")[2]) + 1
+        return f"layer.{following}.input" if following < len(self.network.layers) else "head.0"
+
+    def _attention(self, query: str, key: str, value: str, mask: str, name: str, *, first_only: bool) -> str:
+        """Sequence-first queries, keys and values [sequence, batch, heads, size] to their context, heads merged."""
+        emit = self.emitter
+        alpha = float(1 / np.sqrt(self.network.head_size))
+        swap = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
+        scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=alpha, **swap)
+        weights = emit("Softmax", emit("Add", scores, mask), axis=-1)
+        context = emit("FusedMatMul", weights, value, domain=MICROSOFT, transBatchB=1)
+        if first_only:
+            first = self._cut(context, 1, axis=2)
+            # [batch, heads, 1, size] holds the numbers in the wanted order already
+            shape = emit.constant(np.array([1, -1, self.network.hidden], np.int64))
+            return emit("Reshape", first, shape, output=name)
+        context = emit("Transpose", context, perm=[2, 0, 1, 3])
+        return emit("Reshape", context, emit.constant(np.array([0, 0, self.network.hidden], np.int64)), output=name)
+
+    def _heads(self, x: str) -> str:
+        shape = np.array([0, 0, self.network.heads, self.network.head_size], np.int64)
+        return self.emitter("Reshape", x, self.emitter.constant(shape))
+
+    def _tokens(self, x: str, count: int) -> str:
+        """The first `count` tokens of [sequence, batch, hidden]."""
+        return self._cut(x, count, axis=0)
+
+    def _cut(self, x: str, count: int, axis: int) -> str:
+        start, end, along = (self.emitter.constant(np.array([n], np.int64)) for n in (0, count, axis))
+        return self.emitter("Slice", x, start, end, along)
+
+    def _norm(self, x: str, norm: Norm, output: str) -> str:
+        weight, bias = self.emitter.constant(norm.weight), self.emitter.constant(norm.bias)
+        epsilon = float(self.network.epsilon)
+        return self.emitter("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon, output=output)
+
+    def _head(self, x: str) -> None:
+        """[1, batch, hidden] to the logits."""
+        emit = self.emitter
+        *inner, (classifier, last) = self.network.head
+        for i, (dense, activation) in enumerate(inner):
+            x = self._dense(x, f"head.{i}", dense)
+            x = emit(activation, x) if activation else x
+        logits = self._row_by_row(x, classifier)
+        emit(last or "Identity", logits, output=OUTPUT)
+
+    def _row_by_row(self, x: str, dense: Dense) -> str:
+        """[1, batch, hidden] to [batch, labels] in FP32, as one product per row.
+
+        A product of all rows at once is rounded differently for one row than for many.
+        """
+        emit = self.emitter
+        columns = emit("Reshape", x, emit.constant(np.array([-1, self.network.hidden, 1], np.int64)))
+        product = emit("MatMul", emit.constant(np.ascontiguousarray(dense.weight.T)), columns)
+        flat = emit("Reshape", product, emit.constant(np.array([-1, len(dense.bias)], np.int64)))
+        return emit("Add", flat, emit.constant(dense.bias))
+
+    def _dense(self, x: str, observed: str, dense: Dense) -> str:
+        """X · weight + bias, in INT8 when the range of what it reads is known."""
+        emit = self.emitter
+        if observed not in self.ranges:
+            return emit("Add", emit("MatMul", x, emit.constant(dense.weight)), emit.constant(dense.bias))
+        scale, zero_point = self._activation_scale(observed)
+        codes, scales = by_column(dense.weight, self.weight_limit)
+        weight = [emit.constant(codes), scale, emit.constant(scales), zero_point, "", emit.constant(dense.bias)]
+        return emit("MatMulIntegerToFloat", self._quantize(x, scale, zero_point), *weight, domain=MICROSOFT)
+
+    def _activation_scale(self, observed: str) -> tuple[str, str]:
+        found = self.ranges[observed]
+        return self.emitter.constant(found.scale), self.emitter.constant(found.zero_point)
+
+    def _quantize(self, x: str, scale: str, zero_point: str) -> str:
+        """The codes of `x`, made once however many products read them."""
+        if x not in self._quantized:
+            self._quantized[x] = self.emitter("QuantizeLinear", x, scale, zero_point)
+        return self._quantized[x]

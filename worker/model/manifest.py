@@ -1,0 +1,101 @@
+"""What `bundle.json` says: how a model is to be used, where it comes from, and how good it was measured to be."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+
+FORMAT = 1
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Frozen):
+    """Something the bundle was made from."""
+
+    name: str
+    licence: str
+    credit: str = ""
+
+
+class Agreement(_Frozen):
+    """The quantized graph against the FP32 graph of the same weights, on texts that calibration did not see."""
+
+    texts: PositiveInt
+    same_label: Share
+    mean_logit_difference: float
+    largest_logit_difference: float
+
+
+class Quantization(_Frozen):
+    """How numbers are stored and multiplied."""
+
+    weights: Literal["float32", "int8 by column"]
+    activations: Literal["float32", "static uint8"]
+    embeddings: Literal["float32", "int8 by row"]
+    calibration: str = ""
+    calibration_texts: int = 0
+    against_fp32: Agreement | None = None
+
+
+class Figures(_Frozen):
+    """How one graph did on one set of texts; precision, recall and F1 by label."""
+
+    accuracy: Share
+    precision: dict[str, Share]
+    recall: dict[str, Share]
+    f1: dict[str, Share]
+    calibration_error: Share
+
+
+class Evaluation(_Frozen):
+    """One held-out set of texts."""
+
+    channel: str
+    texts: PositiveInt
+    per_label: dict[str, int]
+    quantized: Figures
+    fp32: Figures
+    same_label: Share
+    note: str = ""
+
+
+class Probe(_Frozen):
+    """A text and the logits it must give."""
+
+    text: str
+    logits: tuple[float, ...]
+
+
+class Manifest(_Frozen):
+    """The content of bundle.json.
+
+    Attributes:
+        files: SHA-256 of each file that decides results, by name.
+        temperature: divides the logits before the activation.
+        thresholds: the least score of a label, by its name; labels without one need none.
+        max_length: tokens, special tokens included.
+        probes: checked when the worker starts, each logit within `probe_tolerance`.
+    """
+
+    format: Literal[1] = FORMAT
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+    licence: str
+    files: dict[str, Sha256]
+    task: Literal["single-label", "multi-label", "regression", "token"]
+    activation: Literal["softmax", "sigmoid", "none"]
+    temperature: PositiveFloat = 1.0
+    thresholds: dict[str, Share] = Field(default_factory=dict)
+    max_length: PositiveInt
+    pad_id: int = 0
+    quantization: Quantization
+    evaluation: tuple[Evaluation, ...] = ()
+    base_model: Source | None = None
+    data: tuple[Source, ...] = ()
+    probes: Annotated[tuple[Probe, ...], Field(min_length=1)]
+    probe_tolerance: PositiveFloat

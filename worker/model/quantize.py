@@ -1,0 +1,52 @@
+"""INT8 numbers for weights and activations: how a float becomes eight bits, and with which scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Full range; the reduced one keeps two products of a pair within 16 bits, where the CPU adds pairs with saturation.
+WEIGHT_LIMIT = 127
+REDUCED_WEIGHT_LIMIT = 63
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and the largest value that an activation took on the calibration texts."""
+
+    low: float
+    high: float
+
+    def __or__(self, other: Range) -> Range:
+        return Range(min(self.low, other.low), max(self.high, other.high))
+
+    @property
+    def scale(self) -> np.float32:
+        """Step between two neighbouring codes; zero is always exactly representable."""
+        return np.float32(max(max(self.high, 0.0) - min(self.low, 0.0), 1e-8) / 255)
+
+    @property
+    def zero_point(self) -> np.uint8:
+        """The code of 0.0."""
+        return np.uint8(np.clip(round(-min(self.low, 0.0) / float(self.scale)), 0, 255))
+
+
+def by_column(weight: np.ndarray, limit: int = WEIGHT_LIMIT) -> tuple[np.ndarray, np.ndarray]:
+    """A weight [in, out] as symmetric INT8 codes and one scale per column, shape [out]."""
+    scale = _scale(np.abs(weight).max(axis=0), limit)
+    return _codes(weight, scale, limit), scale
+
+
+def by_row(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """An embedding table [rows, hidden] as symmetric INT8 codes and one scale per row, shape [rows, 1]."""
+    scale = _scale(np.abs(table).max(axis=1, keepdims=True), WEIGHT_LIMIT)
+    return _codes(table, scale, WEIGHT_LIMIT), scale
+
+
+def _scale(largest: np.ndarray, limit: int) -> np.ndarray:
+    return np.maximum(largest / limit, np.finfo(np.float32).tiny).astype(np.float32)
+
+
+def _codes(values: np.ndarray, scale: np.ndarray, limit: int) -> np.ndarray:
+    return np.clip(np.rint(values / scale), -limit, limit).astype(np.int8)
