@@ -65,7 +65,8 @@ def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str) -> tupl
         sent: dict[str, float] = {}
         sender = threading.Thread(target=send, args=(feeder, texts, rate, sent))
         sender.start()
-    XX
+        appended: dict[str, float] = {}
+        received: dict[str, float] = {}
         while len(received) < len(texts):
             for record in reader.poll(1, 0.5):
                 now = time.perf_counter()

@@ -133,7 +133,7 @@ class KafkaWorld:
         return found.offset if found.offset >= 0 else None
 
     def sink(self) -> Sink:
-        sink = KafkaSink(self.settings, monotonic)
+        sink = KafkaSink(self.settings, 1_000_000, monotonic)
         self.open.append(sink)
         return sink
 

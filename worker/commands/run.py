@@ -46,8 +46,17 @@ class Stop:
 
 
 def exit_after(seconds: float, code: int) -> None:
-    """End the process then, unless it has ended before: closing a client may hang."""
-    timer = threading.Timer(seconds, os._exit, (code,))
+    """End the process then, unless it has ended before: closing a client may hang while its brokers are away."""
+
+    def end() -> None:
+        sys.stderr.write(
+            f"winnow: the shutdown has not ended within {seconds:g} s, perhaps because the brokers are away. "
+            "What was not committed will be delivered again.\n"
+        )
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
 

@@ -93,7 +93,7 @@ class KafkaSink:
         self._failed = self._failed or _undeliverable(topic, error)
 
     def _on_error(self, error: KafkaError) -> None:
-        log.warning("client error", error=error.name(), detail=error.str())
+        log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
         self._failed = self._failed or faults.fatal(error)
 
 

@@ -166,7 +166,7 @@ class KafkaSource:
                 self._assigned.pop(partition, None)
 
     def _on_error(self, error: KafkaError) -> None:
-        log.warning("client error", error=error.name(), detail=error.str())
+        log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
         self._raised = self._raised or faults.fatal(error)
 
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
@@ -43,14 +45,14 @@ def test_edges_rise_from_1_to_the_model_length(max_length: int, growth: float):
     edges = bucket_edges(max_length, growth)
     assert edges[0] == 1
     assert edges[-1] == max_length
-    assert all(low < high for low, high in zip(edges, edges[1:], strict=False))
+    assert all(low < high for low, high in pairwise(edges))
 
 
 @given(st.integers(2, 2048))
 def test_padding_within_a_bucket_stays_below_the_growth(max_length: int):
     """The shortest length of a bucket is padded by less than 6 % to reach the longest."""
     edges = bucket_edges(max_length)
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         assert high <= (low + 1) * 1.06
 
 
@@ -138,9 +140,17 @@ def test_joining_happens_only_while_it_pads_less_than_a_run_costs():
     """Neighbouring lengths leave in one run; far shorter ones keep a run of their own."""
     near, far = batcher(), batcher()
     fill(near, items(12, 10))
-    fill(far, items(40, 5))
+    fill(far, items(30, 5))
     assert [len(batch.items) for batch in drained(near)] == [2]
     assert [len(batch.items) for batch in drained(far)] == [1, 1]
+
+
+@pytest.mark.parametrize(("messages", "tokens"), [(8, 64), (3, 1_000)])
+def test_joining_breaks_no_bound(messages: int, tokens: int):
+    """Two open batches whose sum would be too many tokens, or too many messages, leave one after the other."""
+    waiting = batcher(messages, tokens)
+    fill(waiting, items(20, 20, 19, 19))
+    assert [len(batch.items) for batch in drained(waiting)] == [2, 2]
 
 
 @given(st.lists(st.integers(1, 100), max_size=60), st.data())
@@ -169,7 +179,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.added = 0
         self.waiting: dict[int, Item] = {}
 
-    @rule(length=st.integers(1, 130))
+    @rule(length=st.integers(1, 130) | st.integers(17, 21))
     def add(self, length: int) -> None:
         arriving = item(self.ledger, self.added, length, self.now)
         self.waiting[self.added] = arriving

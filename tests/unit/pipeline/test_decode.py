@@ -34,6 +34,14 @@ def rejected(value: bytes | None, how=decode) -> InvalidMessage:
     return caught.value
 
 
+def outcome_of(value: bytes | None, how=decode) -> Request | InvalidMessage:
+    """Any other error fails the test by being raised."""
+    try:
+        return how(record(0, value))
+    except InvalidMessage as error:
+        return error
+
+
 def dumped(**document: object) -> bytes:
     return json.dumps(document).encode()
 
@@ -61,11 +69,12 @@ def check(request: Request) -> None:
 def test_any_bytes_are_a_request_or_invalid(value: bytes):
     """Nothing but `Request` and `InvalidMessage` ever leaves a decoder, and its reason is one that metrics know."""
     for how in (decode, plain):
-        try:
-            check(how(record(0, value)))
-        except InvalidMessage as error:
-            assert error.reason in REASONS["decode"]
-            assert str(error).endswith(".")
+        outcome = outcome_of(value, how)
+        if isinstance(outcome, Request):
+            check(outcome)
+        else:
+            assert outcome.reason in REASONS["decode"]
+            assert str(outcome).endswith(".")
 
 
 @given(st.sampled_from(["text", "id", "other"]), st.sampled_from(["", "}", "]", '"', "\\ud800", ",", "\x00"]))
@@ -81,12 +90,10 @@ def test_what_is_said_of_an_invalid_message_never_quotes_it(field: str, damage: 
     ]
     for document in documents:
         for value in (document.encode(), document.encode() + b"\xff", document.encode("utf-16")):
-            try:
-                decode(record(0, value))
-            except InvalidMessage as error:
-                assert "secret" not in str(error)
-                assert "secret" not in error.reason
-                assert error.__suppress_context__ or error.__context__ is None
+            outcome = outcome_of(value)
+            if isinstance(outcome, InvalidMessage):
+                assert "secret" not in f"{outcome} {outcome.reason}"
+                assert outcome.__suppress_context__ or outcome.__context__ is None
 
 
 @given(st.text(min_size=1, max_size=60).filter(str.strip), st.text(max_size=60) | st.integers(-(2**63), 2**64 - 1))

@@ -77,6 +77,6 @@ def test_temperature_flattens_scores_and_keeps_the_label():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_are_an_error(bad: float):
-    """A graph that yields NaN or infinity fails the run, so the row becomes a dead letter and no result without a score."""
+    """A graph that yields NaN or infinity fails the run: the row is a dead letter, not a result without a score."""
     with pytest.raises(ValueError, match="finite"):
         SingleLabel(["a", "b"], 1.0, {})(np.array([[0.0, 1.0], [bad, 0.0]], np.float32))

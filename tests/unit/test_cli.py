@@ -1,0 +1,108 @@
+"""The command line in this process: output, exit codes, no tracebacks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+import worker
+from worker import cli
+from worker.commands.run import Stop
+from worker.config import MASK, load, reference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def winnow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """`winnow("config", "show")` gives exit code, stdout and stderr."""
+    for name in [name for name in os.environ if name.startswith("WINNOW_")]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["winnow", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        shown = capsys.readouterr()
+        return int(ended.value.code or 0), shown.out, shown.err
+
+    return call
+
+
+def test_the_version_is_the_packages(winnow):
+    """`--version` tells what runs and does nothing else."""
+    assert winnow("--version") == (0, f"winnow {worker.__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["run", "--nope"], ["config", "nope"], ["demo", "--messages", "0"], ["broker", "x"]]
+)
+def test_wrong_usage_is_exit_code_2(winnow, arguments: list[str]):
+    """A command or a flag that there is not ends with 2, a hint, and no traceback."""
+    code, _, said = winnow(*arguments)
+    assert code == 2
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", [["config", "show"], ["config", "lint"], ["run"]])
+def test_a_wrong_setting_is_exit_code_2_and_a_sentence(winnow, command: list[str]):
+    """Each command that reads the configuration refuses it in the same words."""
+    code, out, said = winnow(*command, "--set", "kafka.gruop_id=x")
+    assert (code, out) == (2, "")
+    assert said == "winnow: There is no setting 'kafka.gruop_id'. Did you mean 'kafka.group_id'?\n"
+
+
+def test_show_names_every_setting_and_masks_secrets(winnow):
+    """What is in force, for people as TOML and for programs as JSON; secrets in neither."""
+    arguments = ["--set", "kafka.properties.sasl.password=hunter2", "--set", "kafka.group_id=spam"]
+    code, out, _ = winnow("config", "show", *arguments)
+    assert code == 0
+    assert "hunter2" not in out
+    assert 'group_id = "spam"' in out
+    assert all(f"{setting.partition('.')[2]} " in out for setting, _ in reference())
+    code, out, _ = winnow("config", "show", "--json", *arguments)
+    assert json.loads(out)["kafka"]["properties"] == {"sasl.password": MASK}
+
+
+def test_what_show_prints_can_be_read_again(winnow, tmp_path: Path):
+    """The output of `config show` is a winnow.toml with the same settings."""
+    _, out, _ = winnow("config", "show", "--set", "kafka.input_topics=a,b", "--set", "kafka.properties.client.rack=r1")
+    (tmp_path / "winnow.toml").write_text(out, "utf-8")
+    again = load(tmp_path / "winnow.toml")
+    assert again.kafka.input_topics == ("a", "b")
+    assert again.kafka.properties == {"client.rack": "r1"}
+    assert winnow("config", "lint", "--config", str(tmp_path / "winnow.toml"))[0] == 0
+
+
+def test_the_schema_is_json_schema(winnow):
+    """`config schema` writes a schema of every setting."""
+    code, out, _ = winnow("config", "schema")
+    assert code == 0
+    assert set(json.loads(out)["properties"]) == {setting.partition(".")[0] for setting, _ in reference()}
+
+
+def test_a_missing_bundle_is_exit_code_3(winnow, tmp_path: Path):
+    """A folder without a bundle is named; nothing is classified."""
+    code, out, said = winnow("classify", "--bundle", str(tmp_path / "nothing"), "text")
+    assert (code, out) == (3, "")
+    assert str(tmp_path / "nothing") in said
+    assert "Traceback" not in said
+
+
+def test_a_handler_only_sets_a_flag(monkeypatch: pytest.MonkeyPatch):
+    """The first signal asks to stop and raises nothing; the second ends the process at once with 130."""
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    stop = Stop()
+    assert not stop()
+    stop._on_signal(15, None)
+    assert stop()
+    assert ended == []
+    stop._on_signal(15, None)
+    assert ended == [130]

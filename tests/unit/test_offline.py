@@ -1,0 +1,75 @@
+"""Classifying without a broker: the same steps, in order, a bounded number at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.kit import LABELS, MODEL, StubClassifier, says, tokenize
+from worker.app import Model
+from worker.config import BatchingSettings
+from worker.offline import CHUNK, Offline
+from worker.pipeline.messages import Rejection, Request, Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def offline() -> Iterator[Callable[[StubClassifier], Offline]]:
+    made: list[Offline] = []
+
+    def create(classifier: StubClassifier) -> Offline:
+        model = Model(MODEL, LABELS, tokenize, classifier, 512, 2)
+        made.append(Offline(model, BatchingSettings()))
+        return made[-1]
+
+    yield create
+    for one in made:
+        one.close()
+
+
+def requests(count: int) -> list[Request]:
+    return [Request(str(number), "word " * (1 + number % 19) + str(number), False) for number in range(count)]
+
+
+def test_outcomes_come_in_the_order_of_the_requests(offline):
+    """One outcome a request, in order, whatever the batches, over several chunks."""
+    asked = requests(CHUNK + 100)
+    outcomes = list(offline(StubClassifier())(asked))
+    assert [o.request for o in outcomes if isinstance(o, Result)] == asked
+    assert all(o.classification == says(o.request.text) for o in outcomes if isinstance(o, Result))
+
+
+def test_a_failing_text_is_a_rejection_in_its_place(offline):
+    """What the model cannot do is told where it belongs; the others are classified."""
+
+    def before(texts: list[str]) -> None:
+        if "poison" in texts:
+            raise RuntimeError
+
+    asked = [*requests(5), Request("p", "poison", False), *requests(3)]
+    outcomes = list(offline(StubClassifier(before))(asked))
+    assert [type(o) for o in outcomes] == [Result] * 5 + [Rejection] + [Result] * 3
+
+
+def test_an_endless_stream_is_read_a_chunk_at_a_time(offline):
+    """Results come while the input goes on; no more than a chunk is read ahead."""
+    read = 0
+
+    def endless() -> Iterator[Request]:
+        nonlocal read
+        while True:
+            read += 1
+            yield Request(str(read), "a text", False)
+
+    outcomes = offline(StubClassifier())(endless())
+    for _ in range(10):
+        next(outcomes)
+    assert read <= CHUNK
+
+
+def test_nothing_gives_nothing(offline):
+    """An empty input has no outcomes."""
+    assert list(offline(StubClassifier())([])) == []
