@@ -51,7 +51,7 @@ def main() -> None:
             worker.stop()
     print("resident MiB by messages: " + ", ".join(f"{k}: {v:.0f}" for k, v in memory.items()))
     figures = {"start_to_ready_s": kit.spread(starts), "resident_mib": {k: round(v, 1) for k, v in memory.items()}}
-    kit.save(options.name, {"conditions": conditions, "figures": figures})
+    kit.save(options.name, conditions, figures)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(name: str, results: dict[str, Any]) -> None:
+def save(name: str, conditions: dict[str, Any], figures: dict[str, Any]) -> None:
+    """Keep a result with the command and the conditions under which it was measured."""
     RESULTS.mkdir(exist_ok=True)
+    benchmark = sys.argv[0].removeprefix("bench ")
+    # A folder of the measuring machine says nothing to others: the last two parts of a path do.
+    words = ["/".join(Path(word).parts[-2:]) if "/" in word else word for word in sys.argv[1:]]
+    results = {
+        "conditions": {"command": " ".join(["./dev bench", benchmark, *words]), **conditions},
+        "figures": figures,
+    }
     path = RESULTS / f"{name}.json"
     path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
     print(f"written: {path.relative_to(RESULTS.parent.parent)}")

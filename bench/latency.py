@@ -102,7 +102,7 @@ def main() -> None:
     }
     for name, values in figures.items():
         print(f"{name:24} " + "  ".join(f"{q} {v:.2f}" for q, v in values.items()))
-    kit.save(options.name, {"conditions": conditions, "figures": figures})
+    kit.save(options.name, conditions, figures)
 
 
 def _quantiles(seconds: Sequence[float]) -> dict[str, float]:

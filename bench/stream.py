@@ -114,7 +114,7 @@ def main() -> None:
             print(f"round {number + 1}: bare {bare:,.0f}/s, worker {worker:,.0f}/s, ratio {worker / bare:.3f}")
     figures = {key: kit.spread([r[key] for r in rounds]) for key in rounds[0]}
     print(f"median ratio {figures['ratio']['median']:.3f}, padding {figures['padding']['median']:.2%}")
-    kit.save(options.name, {"conditions": conditions, "figures": figures})
+    kit.save(options.name, conditions, figures)
 
 
 if __name__ == "__main__":

@@ -270,6 +270,26 @@ def test_the_death_of_a_lane_ends_the_worker_with_nothing_committed():
     assert on.log.committed == {}
 
 
+def test_the_watchdog_looks_on_every_turn_and_while_draining(monkeypatch: pytest.MonkeyPatch):
+    """A run that hangs is seen while the loop turns, and while it waits for the last results."""
+    on = bench(inline=True, clock=TickingClock())
+    looked: list[int] = []
+    monkeypatch.setattr(on.lanes, "watch", lambda: looked.append(1))
+    inline(on).held = True
+    fill(on.log, 5)
+    on.source.assign(P0)
+    turns(on, 3)
+    assert len(looked) == 3
+
+    def give_up() -> None:
+        raise StageError("A run of the model has not ended.")
+
+    monkeypatch.setattr(on.lanes, "watch", give_up)
+    with pytest.raises(StageError):
+        on.loop.run(lambda: True)
+    assert on.log.committed == {}
+
+
 def test_a_failure_while_revoking_surfaces():
     """What fails inside the source's callbacks ends the worker as it does outside of them."""
     on = bench(inline=True, clock=TickingClock())

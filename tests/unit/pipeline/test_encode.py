@@ -175,6 +175,12 @@ def test_a_dead_letter_is_always_within_the_bound(value, key, own, rejection, to
         assert noted["winnow.errors.original.bytes"] == str(len(value or b"")).encode()
 
 
+def test_header_names_are_measured_in_bytes():
+    """A header's name counts as what it is on the wire, in every script."""
+    source = record(0, b"x" * LEAST, headers=[("👋" * 300, b"")])
+    assert on_the_wire(written(encoder(max_bytes=LEAST), source, REJECTED)) <= LEAST
+
+
 @given(headers, st.text(max_size=50))
 def test_a_result_is_always_within_the_bound(own: Headers, id_: str):
     """Whatever is written for a result fits the bound, as a result or as a dead letter."""
