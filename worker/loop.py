@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from worker.errors import InvalidMessage
 from worker.pipeline.messages import CloseReason, Forward, Item, Rejection, Result, Skip
+from worker.pipeline.tokenization import tokenize_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from worker.pipeline.encode import Encoder
     from worker.pipeline.ledger import Ledger, Slot
     from worker.pipeline.messages import Outcome, Partition, Record, Request
-    from worker.pipeline.tokenization import Encoded
-    from worker.ports import Clock, Observer, Sink, Source, Tokenize
+    from worker.pipeline.tokenization import Tokenize
+    from worker.ports import Clock, Observer, Sink, Source
 
 POLL_LIMIT = 64
 """Records taken in at once: their tokenizing must not keep the lanes waiting."""
@@ -159,7 +160,7 @@ class Loop:
 
     def _batch(self, requests: list[tuple[Slot, Request]]) -> None:
         started = self._clock()
-        encoded = _tokenized(self._tokenize, [request.text for _, request in requests])
+        encoded = tokenize_each(self._tokenize, [request.text for _, request in requests])
         truncated = 0
         for (slot, request), tokens in zip(requests, encoded, strict=True):
             if isinstance(tokens, Rejection):
@@ -281,15 +282,3 @@ def _outcome(slot: Slot) -> Outcome:
     if slot.outcome is None:
         raise AssertionError("the ledger released a slot without an outcome")
     return slot.outcome
-
-
-def _tokenized(tokenize: Tokenize, texts: list[str]) -> list[Encoded | Rejection]:
-    """One entry a text; a text that the tokenizer refuses harms no other."""
-    try:
-        return list(tokenize(texts))
-    except Exception as error:  # noqa: BLE001 - any failure is isolated to its culprit
-        if len(texts) == 1:
-            kind = type(error).__name__
-            return [Rejection("tokenize", "tokenizer-error", f"The tokenizer failed on this message ({kind}).", kind)]
-    half = len(texts) // 2
-    return _tokenized(tokenize, texts[:half]) + _tokenized(tokenize, texts[half:])

@@ -1,6 +1,6 @@
 """Every metric's name, help text and buckets, on an injected registry. See `docs/metrics.md`.
 
-Children of labelled metrics are resolved once, not per message.
+What happens once a message is counted by `worker.counting`; children of labelled metrics are resolved once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import worker
+from worker.counting import Counts, Distribution, Distributions
 from worker.pipeline.messages import CloseReason
 
 if TYPE_CHECKING:
@@ -55,13 +56,14 @@ class Metrics:
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self._consumed = counter("consumed", "Messages read from the input topics.")
         self._tombstones = counter("tombstones", "Messages without a value.")
-        results = counter("results", "Results handed to the producer, by label.", "label")
-        self._results = {label: results.labels(label) for label in labels}
-        scores = histogram("score", "Score of the chosen label.", SCORES, "label")
-        self._scores = {label: scores.labels(label) for label in labels}
+        results = Counts("winnow_results", "Results handed to the producer, by label.", "label", labels)
+        self._results = results.register(registry)
+        scores = Distributions("winnow_score", "Score of the chosen label.", SCORES, "label", labels)
+        self._scores = scores.register(registry)
         dead = counter("dead_letters", "Dead letters, by stage and reason.", "stage", "reason")
         self._dead = {(s, r): dead.labels(s, r) for s, reasons in REASONS.items() for r in reasons}
-        self._delivered = counter("delivered", "Results and dead letters acknowledged by the brokers.")
+        delivered = Counts("winnow_delivered", "Results and dead letters acknowledged by the brokers.")
+        self._delivered = delivered.register(registry)[""]
         self._truncated = counter("truncated", "Messages whose text was cut to fit the model.")
         self._tokens = counter("tokens", "Tokens classified, without padding.")
         self._padding = counter("padding_tokens", "Tokens of padding.")
@@ -73,9 +75,9 @@ class Metrics:
             "stage_seconds", "Time in a stage: tokenize a poll; queue and infer a batch.", SECONDS, "stage"
         )
         self._tokenize, self._queue, self._infer = (stages.labels(s) for s in ("tokenize", "queue", "infer"))
-        self._worker_seconds = histogram("worker_seconds", "From poll to acknowledgement, by message.", SECONDS)
-        self._end_to_end = histogram(
-            "end_to_end_seconds", "From the message's broker timestamp to acknowledgement.", SECONDS
+        self._worker_seconds = self._seconds("worker_seconds", "From poll to acknowledgement, by message.")
+        self._end_to_end = self._seconds(
+            "end_to_end_seconds", "From the message's broker timestamp to acknowledgement."
         )
         self._in_flight = gauge("in_flight_messages", "Messages taken in and not yet acknowledged.")
         self._paused = gauge("paused", "1 while the partitions are paused because too much is in flight.")
@@ -89,7 +91,8 @@ class Metrics:
         self._lag = gauge("lag_messages", "Messages stored and not yet done with, by partition.", "topic", "partition")
         self._lagging: set[Partition] = set()
         self._progress = gauge("last_progress_timestamp_seconds", "When the last acknowledgement came.")
-        self._progress.set(clock())
+        self._progressed = clock()
+        self._progress.set(self._progressed)
 
     def describe(self, model: ModelIdentity, lanes: int) -> None:
         """Say what runs: bundle, versions, lanes."""
@@ -107,6 +110,9 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"winnow_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    def _seconds(self, name: str, text: str) -> Distribution:
+        return Distributions(f"winnow_{name}", text, SECONDS).register(self._registry)[""]
 
     # worker.ports.Observer
 
@@ -133,17 +139,16 @@ class Metrics:
         self._infer.observe(seconds)
 
     def result(self, label: str, score: float) -> None:
-        self._results[label].inc()
+        self._results[label].value += 1
         self._scores[label].observe(score)
 
     def dead_letter(self, rejection: Rejection) -> None:
         self._dead[rejection.stage, rejection.reason].inc()
 
     def delivered(self, timestamp: int | None, worker_seconds: float) -> None:
-        self._delivered.inc()
+        self._delivered.value += 1
         self._worker_seconds.observe(worker_seconds)
-        now = self._clock()
-        self._progress.set(now)
+        now = self._progressed = self._clock()
         if timestamp is not None:
             self._end_to_end.observe(max(0.0, now - timestamp / 1000))
 
@@ -152,6 +157,7 @@ class Metrics:
 
     def state(self, in_flight: int, paused: bool, lanes_busy: int) -> None:
         self._in_flight.set(in_flight)
+        self._progress.set(self._progressed)
         self._paused.set(paused)
         self._lanes_busy.set(lanes_busy)
 

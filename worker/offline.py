@@ -10,6 +10,7 @@ from worker.lanes import Lanes
 from worker.pipeline.batcher import Batcher, bucket_edges
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import CloseReason, Item, Record, Rejection, Result
+from worker.pipeline.tokenization import tokenize_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,23 +42,33 @@ class Offline:
         self._lanes.close(RUN_TIMEOUT)
 
     def _chunk(self, requests: list[Request]) -> Iterator[Result | Rejection]:
-        ledger = Ledger()
-        batcher = self._batcher()
-        encoded = self._model.tokenizer([request.text for request in requests])
+        ledger, batcher = Ledger(), self._batcher()
+        encoded = tokenize_each(self._model.tokenizer, [request.text for request in requests])
         for number, (request, tokens) in enumerate(zip(requests, encoded, strict=True)):
             slot = ledger.open(Record("", 0, number, None, None, [], None), 0.0)
             assert slot is not None
-            batcher.add(Item(slot, request, tokens.ids, tokens.truncated or request.truncated, 0.0))
+            if isinstance(tokens, Rejection):
+                ledger.finish(slot, tokens)
+            else:
+                batcher.add(Item(slot, request, tokens.ids, tokens.truncated or request.truncated, 0.0))
         while ledger.in_flight:
-            while self._lanes.room and (batch := batcher.take(0.0, CloseReason.DRAIN)):
-                self._lanes.submit(batch)
+            yield from self._released(ledger)
+            self._turn(ledger, batcher)
+
+    def _turn(self, ledger: Ledger, batcher: Batcher) -> None:
+        while self._lanes.room and (batch := batcher.take(0.0, CloseReason.DRAIN)):
+            self._lanes.submit(batch)
+        self._lanes.watch()
+        if self._lanes.pending:
             for done in self._lanes.collect(1.0):
                 for item, outcome in zip(done.batch.items, done.outcomes, strict=True):
                     ledger.finish(item.slot, outcome)
-            for slot in ledger.release():
-                ledger.settle(slot)
-                if isinstance(slot.outcome, (Result, Rejection)):
-                    yield slot.outcome
+
+    def _released(self, ledger: Ledger) -> Iterator[Result | Rejection]:
+        for slot in ledger.release():
+            ledger.settle(slot)
+            if isinstance(slot.outcome, (Result, Rejection)):
+                yield slot.outcome
 
     def _batcher(self) -> Batcher:
         bounds = self._batching

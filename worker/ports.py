@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.pipeline.messages import Batch, Classification, Item, Outgoing, Partition, Record, Rejection
-    from worker.pipeline.tokenization import Encoded
 
 
 class RebalanceListener(Protocol):
@@ -76,10 +75,6 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Give up what is not acknowledged."""
-
-
-class Tokenize(Protocol):
-    def __call__(self, texts: Sequence[str]) -> list[Encoded]: ...
 
 
 class Run(Protocol):

@@ -343,9 +343,6 @@ def test_closing_tells_the_listener_nothing(world: World):
 
 def test_what_the_listener_raises_surfaces_from_poll_and_loses_no_record(world: World, request: pytest.FixtureRequest):
     """An exception of the listener is raised by the poll it happened in; every record still comes after it."""
-    if isinstance(world, KafkaWorld):
-        reason = "KafkaSource.poll drops the record that arrives in the call in which the listener raised"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
     for number in range(20):
         world.append(b"%d" % number)
     listener = Listener()

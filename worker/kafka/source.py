@@ -39,6 +39,7 @@ class KafkaSource:
         self._consumer: Consumer | None = None
         self._assigned: dict[Partition, None] = {}
         self._raised: BaseException | None = None
+        self._fetched: list[Message] = []
         self._paused = False
 
     def start(self, listener: RebalanceListener) -> None:
@@ -59,14 +60,15 @@ class KafkaSource:
 
     def poll(self, limit: int, timeout: float) -> Sequence[Record]:
         # `consume` waits its whole timeout unless `limit` messages come, so the first one is awaited by `poll`.
-        first = self._client.poll(timeout)
-        self._raise_kept()
-        if first is None:
-            return ()
-        messages = [first]
-        if limit > 1:
-            messages += self._client.consume(limit - 1, 0.0)
-            self._raise_kept()
+        messages, self._fetched = self._fetched, []
+        first = self._client.poll(0.0 if messages else timeout)
+        if first is not None:
+            messages.append(first)
+            messages += self._client.consume(max(0, limit - len(messages)), 0.0)
+        if self._raised is not None:
+            self._fetched = messages
+            kept, self._raised = self._raised, None
+            raise kept
         return [record(message) for message in messages if self._mine(message) and self._is_record(message)]
 
     def _mine(self, message: Message) -> bool:
@@ -125,11 +127,6 @@ class KafkaSource:
 
     def _partitions(self) -> list[TopicPartition]:
         return [TopicPartition(topic, number) for topic, number in self._assigned]
-
-    def _raise_kept(self) -> None:
-        if self._raised is not None:
-            kept, self._raised = self._raised, None
-            raise kept
 
     # Callbacks of the client: they never raise.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 # Read by the tokenizers library at its first batch: lanes bring the parallelism, and its own pool of
 # threads would take the cores from them.
@@ -11,8 +11,12 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from tokenizers import Tokenizer
 
+from worker.pipeline.messages import Rejection
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+Tokenize: TypeAlias = "Callable[[Sequence[str]], list[Encoded]]"
 
 
 class Encoded(NamedTuple):
@@ -34,3 +38,15 @@ class TextTokenizer:
         """One `Encoded` a text, in order."""
         encodings = self._tokenizer.encode_batch_fast(list(texts))
         return [Encoded(e.ids, bool(e.overflowing)) for e in encodings]
+
+
+def tokenize_each(tokenize: Tokenize, texts: Sequence[str]) -> list[Encoded | Rejection]:
+    """One entry a text, in order; a text that the tokenizer refuses harms no other."""
+    try:
+        return list(tokenize(texts))
+    except Exception as error:  # noqa: BLE001 - any failure is isolated to its culprit
+        if len(texts) == 1:
+            kind = type(error).__name__
+            return [Rejection("tokenize", "tokenizer-error", f"The tokenizer failed on this message ({kind}).", kind)]
+    half = len(texts) // 2
+    return tokenize_each(tokenize, texts[:half]) + tokenize_each(tokenize, texts[half:])
