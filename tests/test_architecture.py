@@ -107,7 +107,7 @@ def test_only_kafka_and_broker_know_the_kafka_client():
 
 
 def test_only_metrics_http_and_app_know_prometheus():
-    """Names are in metrics.py, what is counted a message in counting.py, exposition in http.py, the registry in app.py; the demo parses as any client."""
+    """Metrics are in metrics.py and counting.py, served by http.py, made by app.py; the demo parses as a client."""
     assert importers("prometheus_client") <= {"metrics.py", "counting.py", "http.py", "app.py", "demo/command.py"}
     assert {n for n in imported("demo/command.py") if n.startswith("prometheus_client")} <= {
         "prometheus_client.parser",

@@ -42,7 +42,8 @@ def prepare(kafka: KafkaSettings) -> None:
     """
     heard = _Heard()
     try:
-        admin = AdminClient(clients.common(kafka, heard))
+        # What it would log is in the error it ends with.
+        admin = AdminClient(clients.common(kafka, heard) | {"log_level": 0})
     except KafkaException as error:
         raise BrokerError(f"The Kafka client refuses kafka.properties: {error.args[0].str()}.") from None
     existing = _existing(admin, kafka, heard)

@@ -1,4 +1,4 @@
-"""From a checkpoint's tensors to a bundle's files: both graphs, calibrated, and the tokenizer without its own limits."""
+"""From a checkpoint's tensors to a bundle's files: both graphs, calibrated, and a tokenizer without its own limits."""
 
 from __future__ import annotations
 

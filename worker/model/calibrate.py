@@ -1,4 +1,4 @@
-"""Which range every activation takes: the FP32 graph run over example texts, with the smallest and largest values out."""
+"""Which range every activation takes: the FP32 graph over example texts, with smallest and largest values out."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def decide(scores: np.ndarray, thresholds: dict[int, float]) -> np.ndarray:
     for label, threshold in thresholds.items():
         reached[:, label] = np.where(scores[:, label] >= threshold, 1 + scores[:, label], -1)
     free = np.array([[label not in thresholds for label in range(scores.shape[1])]])
-    return np.where(free, scores, reached).argmax(axis=1)
+    return np.asarray(np.where(free, scores, reached).argmax(axis=1))
 
 
 def calibration_error(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -9,7 +9,7 @@ Inputs `input_ids` and `attention_mask`, int32 [batch, sequence]; output `logits
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -131,7 +131,7 @@ class _Graph:
         """Sequence-first queries, keys and values [sequence, batch, heads, size] to their context, heads merged."""
         emit = self.emitter
         alpha = float(1 / np.sqrt(self.network.head_size))
-        swap = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
+        swap: dict[str, Any] = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
         scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=alpha, **swap)
         weights = emit("Softmax", emit("Add", scores, mask), axis=-1)
         context = emit("FusedMatMul", weights, value, domain=MICROSOFT, transBatchB=1)

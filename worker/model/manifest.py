@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
-FORMAT = 1
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -83,7 +82,7 @@ class Manifest(_Frozen):
         probes: checked when the worker starts, each logit within `probe_tolerance`.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
     licence: str
     files: dict[str, Sha256]

@@ -45,8 +45,8 @@ def by_row(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scale(largest: np.ndarray, limit: int) -> np.ndarray:
-    return np.maximum(largest / limit, np.finfo(np.float32).tiny).astype(np.float32)
+    return np.asarray(np.maximum(largest / limit, np.finfo(np.float32).tiny), np.float32)
 
 
 def _codes(values: np.ndarray, scale: np.ndarray, limit: int) -> np.ndarray:
-    return np.clip(np.rint(values / scale), -limit, limit).astype(np.int8)
+    return np.asarray(np.clip(np.rint(values / scale), -limit, limit), np.int8)

@@ -1,4 +1,4 @@
-"""Trained weights to the default bundle: quantized, calibrated on training texts, tuned on validation, measured on test.
+"""Trained weights to the default bundle: calibrated on training texts, tuned on validation, measured on test.
 
 Needs no torch: `worker.model.spam` trains, this assembles.
 """
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from worker.model.manifest import Evaluation
     from worker.model.spam_data import Labelled, Splits
 
+# Where the bundle lives that is used when none is named.
+DEFAULT = Path(__file__).parent / "default"
 NAME = "winnow-spam"
 MAX_LENGTH = 256
 CALIBRATION_TEXTS = 400
@@ -104,9 +106,12 @@ def _evaluations(test: _Measured, splits: Splits, temperature: float, threshold:
     """One entry per channel, and one for the SMS without near-duplicates in the training texts."""
     names = np.array(test.channels)
     fresh = np.array([text not in splits.sms_leaks for text in test.texts])
+    note = (
+        "without the texts of the collection's test file that have a near-duplicate in its training file "
+        f"({len(splits.sms_leaks)} texts)"
+    )
     sets = [(channel, names == channel, "") for channel in dict.fromkeys(test.channels)]
-    sets.insert(1, ("sms, none like it in training", (names == "sms") & fresh, "without the texts of the collection's "
-                    f"test file that have a near-duplicate in its training file ({len(splits.sms_leaks)} texts)"))  # fmt: skip
+    sets.insert(1, ("sms, none like it in training", (names == "sms") & fresh, note))
     return tuple(
         evaluation(
             channel,

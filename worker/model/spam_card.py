@@ -29,6 +29,7 @@ DATA = (
     ),
     Source(name="Winnow's own texts, worker/model/spam_extra.jsonl", licence="Apache-2.0", credit="Winnow"),
 )
+CHANNELS = ("sms", "comments", "mails", "modern")
 PROBES = (
     "Are we still on for lunch at noon? I can book the table by the window.",
     "WINNER! Your number was drawn for a 900 pound prize. Call 09061 555 000 now to claim, 150p/min.",
