@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry  # noqa: E402
 
 from worker.config import Settings, environment_name, reference  # noqa: E402
 from worker.metrics import KINDS, REASONS, Metrics  # noqa: E402
+from worker.pipeline.batches import CloseReason  # noqa: E402
 from worker.pipeline.encode import ModelIdentity  # noqa: E402
-from worker.pipeline.messages import CloseReason  # noqa: E402
 
 if TYPE_CHECKING:
     from prometheus_client import Metric

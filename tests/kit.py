@@ -10,10 +10,11 @@ from worker.lanes import Completed, Lanes
 from worker.loop import Bounds, Loop, Steps
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.pipeline.batcher import Batcher, bucket_edges
+from worker.pipeline.batches import Item
 from worker.pipeline.decode import json_decoder
 from worker.pipeline.encode import Encoder, ModelIdentity
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Classification, Item, Record, Request, Skip
+from worker.pipeline.messages import Classification, Record, Request, Skip
 from worker.pipeline.tokenization import Encoded
 
 if TYPE_CHECKING:

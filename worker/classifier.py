@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from worker.pipeline.batches import Item
     from worker.pipeline.infer import OnnxModel
-    from worker.pipeline.messages import Classification, Item
+    from worker.pipeline.messages import Classification
 
 
 class OnnxClassifier:

@@ -17,7 +17,7 @@ from worker.pipeline.messages import Rejection, Result
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.pipeline.messages import Batch, Item
+    from worker.pipeline.batches import Batch, Item
     from worker.ports import Classifier, Clock, Run
 
 

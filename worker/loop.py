@@ -11,7 +11,8 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.errors import InvalidMessage
-from worker.pipeline.messages import CloseReason, Forward, Item, Rejection, Result, Skip
+from worker.pipeline.batches import CloseReason, Item
+from worker.pipeline.messages import Forward, Rejection, Result, Skip
 from worker.pipeline.tokenization import tokenize_each
 
 if TYPE_CHECKING:

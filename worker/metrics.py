@@ -13,13 +13,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import worker
 from worker.counting import Counts, Distribution, Distributions
-from worker.pipeline.messages import CloseReason
+from worker.pipeline.batches import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from worker.pipeline.batches import Batch
     from worker.pipeline.encode import ModelIdentity
-    from worker.pipeline.messages import Batch, Partition, Rejection
+    from worker.pipeline.messages import Partition, Rejection
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SCORES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)

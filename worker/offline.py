@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from worker.lanes import Lanes
 from worker.pipeline.batcher import Batcher, bucket_edges
+from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import CloseReason, Item, Record, Rejection, Result
+from worker.pipeline.messages import Record, Rejection, Result
 from worker.pipeline.tokenization import tokenize_each
 
 if TYPE_CHECKING:

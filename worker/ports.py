@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from worker.pipeline.messages import Batch, Classification, Item, Outgoing, Partition, Record, Rejection
+    from worker.pipeline.batches import Batch, Item
+    from worker.pipeline.messages import Classification, Outgoing, Partition, Record, Rejection
 
 
 class RebalanceListener(Protocol):

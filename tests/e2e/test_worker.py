@@ -12,7 +12,8 @@ from tests.e2e.process import winnow
 from worker.app import open_model
 from worker.config import ModelSettings
 from worker.demo import corpus
-from worker.pipeline.messages import Item, Request
+from worker.pipeline.batches import Item
+from worker.pipeline.messages import Request
 
 pytestmark = pytest.mark.kafka
 

@@ -12,8 +12,9 @@ from hypothesis import given
 from tests.kit import FakeClock, InlineLanes, StubClassifier, item, says
 from worker.errors import StageError
 from worker.lanes import Lanes
+from worker.pipeline.batches import Batch, CloseReason, Item
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Batch, Classification, CloseReason, Item, Rejection, Result
+from worker.pipeline.messages import Classification, Rejection, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

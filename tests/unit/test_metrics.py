@@ -8,8 +8,9 @@ from prometheus_client.exposition import generate_latest
 
 from tests.kit import MODEL, item
 from worker.metrics import KINDS, REASONS, Metrics
+from worker.pipeline.batches import Batch, CloseReason
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Batch, CloseReason, Rejection
+from worker.pipeline.messages import Rejection
 
 NOW = 1_700_000_000.0
 P0, P1 = ("in", 0), ("in", 1)

@@ -13,7 +13,7 @@ from bisect import bisect_left, insort
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from worker.pipeline.messages import Batch, CloseReason, Item
+from worker.pipeline.batches import Batch, CloseReason, Item
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,10 +6,7 @@ Named tuples, because one of each is made per message: they cost a third of a fr
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
-
-if TYPE_CHECKING:
-    from worker.pipeline.ledger import Slot
+from typing import NamedTuple, TypeAlias
 
 Headers: TypeAlias = "list[tuple[str, bytes | None]]"
 Partition: TypeAlias = "tuple[str, int]"
@@ -37,45 +34,6 @@ class Request(NamedTuple):
     text: str
     truncated: bool
     """Whether the text was cut to the bound on characters."""
-
-
-class Item(NamedTuple):
-    """A tokenized request on its way through the batcher and a lane."""
-
-    slot: Slot
-    request: Request
-    ids: list[int]
-    """Token ids, special tokens included, no padding."""
-    truncated: bool
-    arrived: float
-    """Seconds on the worker's monotonic clock at which the record was polled."""
-
-
-class CloseReason(StrEnum):
-    """Why a batch closed."""
-
-    SIZE = "size"
-    TOKENS = "tokens"
-    DEADLINE = "deadline"
-    IDLE = "idle"
-    DRAIN = "drain"
-
-
-class Batch(NamedTuple):
-    """Exactly one run of the model."""
-
-    items: tuple[Item, ...]
-    length: int
-    """Tokens of the longest item: what each row is padded to."""
-    reason: CloseReason
-
-    @property
-    def padded_tokens(self) -> int:
-        return self.length * len(self.items)
-
-    @property
-    def tokens(self) -> int:
-        return sum(len(item.ids) for item in self.items)
 
 
 class Classification(NamedTuple):

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.kit import item
 from worker.pipeline.batcher import RUN_OVERHEAD_TOKENS, Batcher, bucket_edges
+from worker.pipeline.batches import Batch, CloseReason, Item
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Batch, CloseReason, Item
 
 DELAY = 0.02
 EDGES = bucket_edges(512)
