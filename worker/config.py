@@ -144,7 +144,7 @@ class InputSettings(Section):
 class OutputSettings(Section):
     all_scores: bool = False
     """Results carry the score of every label, not of the chosen one alone."""
-    max_bytes: Annotated[int, Field(ge=4_096)] = 900_000
+    max_bytes: Annotated[int, Field(ge=4_096, le=1_000_000_000)] = 1_000_000
     """Bound on a written record. Keep it below `max.message.bytes` of the output and dead-letter topics."""
 
 
