@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from worker.classifier import OnnxClassifier
 from worker.cpu import usable_cores
-from worker.errors import BundleError
+from worker.errors import BundleError, ConfigError
 from worker.health import Health
 from worker.http import HttpServer
 from worker.kafka import topics
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.config import InputSettings, ModelSettings, Settings
+    from worker.model.manifest import Manifest
     from worker.pipeline.decode import Decoder
     from worker.ports import Classifier, Sink, Source
 
@@ -68,12 +69,17 @@ def open_model(settings: ModelSettings) -> Model:
     """
     bundle = bundles.load(bundle_folder(settings.bundle))
     manifest = bundle.manifest
-    max_length = min(settings.max_length or manifest.max_length, manifest.max_length)
-    tokenizer = TextTokenizer(bundle.tokenizer_json, max_length)
+    max_length = _max_length(settings, manifest)
+    if (manifest.task, manifest.activation) != ("single-label", "softmax"):
+        raise BundleError(
+            f"{bundle.path} is a bundle for {manifest.task} with {manifest.activation}, which this version of Winnow "
+            "cannot serve; it serves single-label with softmax."
+        )
     try:
+        tokenizer = TextTokenizer(bundle.tokenizer_json, max_length)
         onnx_model = OnnxModel(str(bundle.model_path), manifest.pad_id)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime raises bare exceptions of its own kinds
-        raise BundleError(f"{bundle.model_path} cannot be loaded by ONNX Runtime: {error}") from None
+    except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
+        raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
 
     def logits_of(texts: Sequence[str]) -> NDArray[np.float32]:
         return onnx_model([encoded.ids for encoded in tokenizer(texts)])
@@ -89,6 +95,15 @@ def open_model(settings: ModelSettings) -> Model:
         max_length,
         settings.lanes or usable_cores(),
     )
+
+
+def _max_length(settings: ModelSettings, manifest: Manifest) -> int:
+    if settings.max_length is not None and settings.max_length > manifest.max_length:
+        raise ConfigError(
+            f"model.max_length = {settings.max_length} is more than the {manifest.max_length} tokens that the bundle "
+            f"{manifest.name} reads. Lower it, or leave it out."
+        )
+    return settings.max_length or manifest.max_length
 
 
 def decoder(settings: InputSettings) -> Decoder:
@@ -159,6 +174,8 @@ class Worker:
     def abandon(self) -> None:
         """Leave the group after a fatal error, so that others take over soon; nothing is committed."""
         self._source.close()
+        if self.http is not None:
+            self.http.close()
 
     def _http(self) -> HttpServer | None:
         serving = self._settings.serving

@@ -78,7 +78,7 @@ def demo(
     rate: Annotated[float, typer.Option(min=0, help="Messages a second; 0: as fast as it goes.")] = 50.0,
     broker: BrokerKind = "auto",
     bundle: Bundle = "default",
-    port: Annotated[int, typer.Option(help="Port of /metrics; 0 takes a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port of /metrics; 0 takes a free one.")] = 0,
     plain: Annotated[bool, typer.Option("--plain", help="No live view.")] = False,
     as_json: AsJson = False,
     picture: Annotated[
@@ -116,7 +116,7 @@ def classify(
 @app.command()
 def broker(
     kind: BrokerKind = "auto",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 9092,
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 9092,
     topic: Annotated[
         list[str] | None,
         typer.Option("--topic", "-t", metavar="NAME[:PARTITIONS]", help="Create a topic; may be repeated."),

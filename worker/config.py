@@ -13,6 +13,7 @@ import tomllib
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -32,6 +33,7 @@ from pydantic_settings import (
 )
 
 from worker.errors import ConfigError
+from worker.pipeline.decode import pointer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -42,11 +44,12 @@ if TYPE_CHECKING:
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 _Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
 InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
-Pointer = Annotated[str, StringConstraints(pattern=r"^(/([^~/]|~[01])*)*$")]
+Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
 Properties = dict[str, str | int | float | bool]
 
 SECRET_WORDS = ("password", "passphrase", "secret", "token", "key.pem", "credential", "userinfo", "sasl.jaas.config")
 MASK = "********"
+DEFAULT_POLL_INTERVAL_MS = 300_000
 OWNED_PROPERTIES = {
     "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
     "enable.auto.offset.store": "offsets are stored once results are acknowledged",
@@ -59,7 +62,10 @@ OWNED_PROPERTIES = {
     "group.id": "set kafka.group_id",
     "group.protocol": "set kafka.group_protocol",
     "group.instance.id": "set kafka.group_instance_id",
-    "error_cb": "it is not a property of a file",
+    "transactional.id": "this version delivers at least once",
+    "message.max.bytes": "output.max_bytes bounds what is written",
+    "message.copy.max.bytes": "output.max_bytes bounds what is written",
+    "on_commit": "it is a function, not a property",
 }
 
 
@@ -109,6 +115,8 @@ class KafkaSettings(Section):
     @classmethod
     def _not_owned(cls, properties: Properties) -> Properties:
         for name in properties:
+            if name.endswith("_cb"):
+                raise ValueError(f"{name!r} cannot be set here: it is a function, not a property")
             if name in OWNED_PROPERTIES:
                 raise ValueError(f"{name!r} cannot be set here: {OWNED_PROPERTIES[name]}")
         return properties
@@ -215,6 +223,22 @@ class Settings(BaseSettings):
     shutdown: ShutdownSettings = ShutdownSettings()
     logging: LoggingSettings = LoggingSettings()
 
+    @model_validator(mode="after")
+    def _within_the_poll_interval(self) -> Settings:
+        """Neither a drain nor a revoke polls: one that lasts longer than the group waits would lose the partitions."""
+        name = "max.poll.interval.ms"
+        properties = self.kafka.properties | self.kafka.consumer_properties
+        interval = int(properties.get(name, DEFAULT_POLL_INTERVAL_MS))
+        for setting in ("drain_ms", "revoke_ms"):
+            if getattr(self.shutdown, setting) >= interval:
+                raise ValueError(f"shutdown.{setting} must be below {name}, which is {interval}")
+        return self
+
+
+def _checked_pointer(path: str) -> str:
+    pointer(path)
+    return path
+
 
 def _check_pattern(pattern: str, written: Iterable[str]) -> None:
     try:
@@ -304,6 +328,10 @@ def _check_environment() -> None:
         if name.startswith("WINNOW_") and "__" in name and not name.startswith(sections):
             known = ", ".join(sorted(Settings.model_fields))
             raise ConfigError(f"The environment variable {name} names no section; there are {known}.")
+    for setting, _ in reference():
+        single = environment_name(setting).replace("__", "_")
+        if single in os.environ:
+            raise ConfigError(f"The environment variable {single} is not read; write {environment_name(setting)}.")
 
 
 def _nested(assignments: Iterable[str]) -> dict[str, Any]:

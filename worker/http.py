@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 _PLAIN = "text/plain; charset=utf-8"
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A scraper that hangs up is no news, and a traceback between JSON lines no log."""
+
+
 class HttpServer:
     """Serves probes and metrics from a daemon thread.
 
@@ -27,12 +34,11 @@ class HttpServer:
 
     def __init__(self, host: str, port: int, registry: CollectorRegistry, health: Health) -> None:
         try:
-            self._server = ThreadingHTTPServer((host, port), _handler(registry, health))
+            self._server = _Server((host, port), _handler(registry, health))
         except OSError as error:
             raise ConfigError(
                 f"Cannot listen on {host}:{port}: {error.strerror}. Set serving.port to a free port (0 picks one)."
             ) from None
-        self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="http", daemon=True)
 
     @property
@@ -50,6 +56,8 @@ class HttpServer:
 
 def _handler(registry: CollectorRegistry, health: Health) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = 10  # seconds for a client to send its request
+
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":

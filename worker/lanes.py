@@ -174,10 +174,16 @@ class Lanes:
             return self._run(lane, items)
         except Exception as error:  # noqa: BLE001 - any failure of a run is isolated to its culprit
             if len(items) == 1:
-                kind = type(error).__name__
-                return [Rejection("infer", "model-error", f"The model failed on this message ({kind}).", kind)]
+                return [self._alone(lane, items, type(error).__name__)]
         half = len(items) // 2
         return self._bisect(lane, items[:half]) + self._bisect(lane, items[half:])
+
+    def _alone(self, lane: _Lane, items: Sequence[Item], kind: str) -> Result | Rejection:
+        """One more try: a run that was stopped while the whole process stood still says nothing of its message."""
+        try:
+            return self._run(lane, items)[0]
+        except Exception:  # noqa: BLE001 - as above
+            return Rejection("infer", "model-error", f"The model failed on this message ({kind}).", kind)
 
     def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
         with lane.timed(self._clock):

@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
+
 from worker.errors import InvalidMessage
 from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.messages import Forward, Rejection, Result, Skip
@@ -28,10 +30,15 @@ if TYPE_CHECKING:
     from worker.pipeline.tokenization import Tokenize
     from worker.ports import Clock, Observer, Sink, Source
 
+log = structlog.get_logger("loop")
 POLL_LIMIT = 64
 """Records taken in at once: their tokenizing must not keep the lanes waiting."""
 BUSY_WAIT = 0.001
+"""Seconds to wait for records while lanes are at work: what they finish must go out."""
+ACKNOWLEDGEMENT_WAIT = 0.005
+"""The same while only acknowledgements are missing."""
 IDLE_WAIT = 0.1
+"""The same while nothing is in flight."""
 PAUSE_AFTER = 1.0
 """Seconds without room after which partitions are paused and polled rather than left alone."""
 LAG_EVERY = 1.0
@@ -89,6 +96,7 @@ class Loop:
         self._last_commit = clock()
         self._last_lag = clock()
         self._assigned: dict[Partition, None] = {}
+        self._rewinds = 0
 
     # The way through
 
@@ -116,7 +124,7 @@ class Loop:
         if self._has_room():
             self._full_since = None
             self._pause(False)
-            return self._source.poll(POLL_LIMIT, BUSY_WAIT if self._ledger.in_flight else IDLE_WAIT)
+            return self._source.poll(POLL_LIMIT, self._patience())
         now = self._clock()
         self._full_since = now if self._full_since is None else self._full_since
         self._finish(self._lanes.collect(BUSY_WAIT))
@@ -124,6 +132,11 @@ class Loop:
             return ()
         self._pause(True)
         return self._source.poll(POLL_LIMIT, 0.0)
+
+    def _patience(self) -> float:
+        if self._lanes.pending:
+            return BUSY_WAIT
+        return ACKNOWLEDGEMENT_WAIT if self._ledger.in_flight else IDLE_WAIT
 
     def _has_room(self) -> bool:
         ledger, bounds = self._ledger, self._bounds
@@ -141,16 +154,17 @@ class Loop:
         requests = []
         for record in records:
             slot = self._ledger.open(record, now)
-            if slot is not None:
-                decoded = self._decoded(record)
-                if isinstance(decoded, (Rejection, Skip, Forward)):
-                    self._ledger.finish(slot, decoded)
-                else:
-                    requests.append((slot, decoded))
+            decoded = self._decoded(record)
+            if isinstance(decoded, (Rejection, Skip, Forward)):
+                self._ledger.finish(slot, decoded)
+            else:
+                requests.append((slot, decoded))
         if requests:
             self._batch(requests)
 
     def _decoded(self, record: Record) -> Request | Rejection | Skip | Forward:
+        if record.headers_unreadable:
+            return Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
         if record.value is None:
             self._observer.tombstone()
             return self._tombstone
@@ -215,6 +229,7 @@ class Loop:
         now = self._clock()
         self._lanes.watch()
         self._observer.state(self._ledger.in_flight, self._paused, self._lanes.busy)
+        self._note_rewinds()
         if now - self._last_commit >= self._bounds.commit_interval:
             self._last_commit = now
             self._commit(self._ledger.committable(), wait=False)
@@ -222,10 +237,16 @@ class Loop:
             self._last_lag = now
             self._observer.lag(self._lag())
 
+    def _note_rewinds(self) -> None:
+        if new := self._ledger.rewinds - self._rewinds:
+            self._rewinds += new
+            self._observer.rewound(new)
+            log.warning("offsets went backwards: a topic was made anew, or is read again", times=new)
+
     def _commit(self, offsets: dict[Partition, int], *, wait: bool) -> None:
         if offsets:
-            self._source.commit(offsets, wait=wait)
             self._ledger.mark_committed(offsets)
+            self._source.commit(offsets, wait=wait)
             self._observer.committed(offsets)
 
     def _lag(self) -> dict[Partition, int]:
@@ -240,7 +261,9 @@ class Loop:
         deadline = self._clock() + self._bounds.drain
         self._settle_all(None, deadline)
         self._commit(self._ledger.settled(), wait=True)
-        self._ledger.drop(list(self._assigned))
+        given_up = self._ledger.drop(list(self._assigned))
+        if given_up:
+            log.warning("the drain budget is spent; what is in flight will be delivered again", messages=given_up)
         self._source.close()
         self._sink.close()
         self._lanes.close(max(0.0, deadline - self._clock()))
@@ -262,6 +285,9 @@ class Loop:
         self._settle_all(partitions, started + self._bounds.revoke)
         self._commit(self._ledger.settled(partitions), wait=True)
         self._give_up("revoked", partitions, started)
+
+    def refused(self) -> None:
+        self._ledger.unmark_committed()
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         self._give_up("lost", partitions, self._clock())

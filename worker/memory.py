@@ -52,6 +52,8 @@ class MemorySource:
         self._events: deque[tuple[str, list[Partition]]] = deque()
         self.paused = False
         self.closed = False
+        self.refusing = False
+        """Whether commits are refused."""
 
     def start(self, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -67,6 +69,10 @@ class MemorySource:
     def lose(self, *partitions: Partition) -> None:
         """The next poll learns that these partitions belong to somebody else."""
         self._events.append(("lost", list(partitions)))
+
+    def rewind(self, partition: Partition, offset: int = 0) -> None:
+        """Go back, as after the topic was made anew or truncated."""
+        self._positions[partition] = offset
 
     def poll(self, limit: int, timeout: float) -> Sequence[Record]:  # noqa: ARG002 - nothing is ever awaited
         while self._events:
@@ -97,6 +103,10 @@ class MemorySource:
         self.paused = False
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:  # noqa: ARG002 - it is done at once
+        if self.refusing:
+            if self._listener is not None:
+                self._listener.refused()
+            return
         self._log.committed.update({p: offset for p, offset in offsets.items() if p in self._positions})
 
     def ends(self) -> Mapping[Partition, int]:

@@ -29,8 +29,8 @@ TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 # Every reason a message can be refused for, so that each series starts at zero.
 REASONS = {
     "decode": (
-        "tombstone",
-        "empty", "empty-text", "invalid-id", "invalid-json", "invalid-utf8", "missing-field", "too-large", "wrong-type",
+        "tombstone", "empty", "empty-text", "invalid-headers", "invalid-id", "invalid-json", "invalid-utf8",
+        "missing-field", "too-large", "wrong-type",
     ),
     "tokenize": ("tokenizer-error",),
     "infer": ("model-error",),
@@ -57,6 +57,7 @@ class Metrics:
         counter, gauge, histogram = self._counter, self._gauge, self._histogram
         self._consumed = counter("consumed", "Messages read from the input topics.")
         self._tombstones = counter("tombstones", "Messages without a value.")
+        self._rewinds = counter("rewinds", "Times a partition's offsets went backwards.")
         results = Counts("winnow_results", "Results handed to the producer, by label.", "label", labels)
         self._results = results.register(registry)
         scores = Distributions("winnow_score", "Score of the chosen label.", SCORES, "label", labels)
@@ -122,6 +123,9 @@ class Metrics:
 
     def tombstone(self) -> None:
         self._tombstones.inc()
+
+    def rewound(self, times: int) -> None:
+        self._rewinds.inc(times)
 
     def tokenized(self, records: int, truncated: int, seconds: float) -> None:
         self._truncated.inc(truncated)

@@ -19,6 +19,9 @@ class RebalanceListener(Protocol):
     def revoked(self, partitions: Sequence[Partition]) -> None:
         """Finish, or give up, what is in flight; offsets may still be committed until this returns."""
 
+    def refused(self) -> None:
+        """A commit was refused, perhaps one of a while ago: what was committed since is not certain."""
+
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Give up what is in flight; somebody else has the partitions already, so nothing may be committed."""
 
@@ -51,7 +54,8 @@ class Source(Protocol):
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
         """Commit the next offsets to read.
 
-        A refusal because the group is rebalancing is no error: those records will be redelivered.
+        A refusal is no error: the listener is told, and the records will be committed later or redelivered. With
+        `wait` it returns when the brokers have answered, or after a few seconds without an answer.
         """
 
     def ends(self) -> Mapping[Partition, int]:
@@ -109,6 +113,9 @@ class Observer(Protocol):
     def consumed(self, records: int) -> None: ...
 
     def tombstone(self) -> None: ...
+
+    def rewound(self, times: int) -> None:
+        """A partition's offsets went backwards."""
 
     def tokenized(self, records: int, truncated: int, seconds: float) -> None: ...
 

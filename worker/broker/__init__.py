@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from worker.broker.apache import ApacheKafka
 from worker.broker.mock import MockCluster
+from worker.broker.ports import is_free
 from worker.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -71,6 +72,8 @@ def open_broker(
     Raises:
         BrokerError: what was asked for cannot be had.
     """
+    if port is not None and not is_free(port):
+        raise BrokerError(f"Port {port} is in use: choose another, or 0 to have a free one picked.")
     if prefer == "mock":
         return MockCluster(topics=topics).start()
     try:

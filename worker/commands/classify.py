@@ -48,7 +48,10 @@ def _outcomes(
     """Each line with its outcome, in order. A few hundred lines at a time are held."""
     settings = InputSettings()
     bounds = (settings.max_bytes, settings.max_characters)
-    decoders = json_decoder(text_pointer, settings.id_pointer, *bounds), text_decoder(*bounds)
+    try:
+        decoders = json_decoder(text_pointer, settings.id_pointer, *bounds), text_decoder(*bounds)
+    except ValueError as error:
+        raise ConfigError(f"--text-pointer: {error}.") from None
     chunk: list[Request | tuple[Request, Rejection]] = []
     for number, (line, is_text) in enumerate(lines):
         is_json = not is_text and line.lstrip()[:1] == b"{"

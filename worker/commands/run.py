@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 from worker import logs
 from worker.config import load
@@ -14,15 +16,18 @@ from worker.errors import Fatal, StageError
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import FrameType
 
-CLOSING_GRACE = 15.0
+CLOSING_GRACE = 8.0
 """Seconds beyond the drain budget after which a shutdown that hangs is cut."""
 AT_ONCE = 130
 
 
 class Stop:
-    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once.
+
+    Python's own handlers run only between two steps of the main thread, which may sit in a client's call for a long
+    time. The interpreter writes each signal into a pipe at once, whatever the main thread does, and a thread reads it.
+    """
 
     def __init__(self) -> None:
         self._asked = False
@@ -33,16 +38,28 @@ class Stop:
         return self._asked
 
     def install(self) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+            signal.signal(number, _nothing)
+        threading.Thread(target=self._listen, args=(reading,), name="signals", daemon=True).start()
 
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature is Python's
-        # A handler that raised would lose messages already fetched, so it only sets the flag.
+    def _listen(self, pipe: int) -> None:
+        while os.read(pipe, 1):
+            self.on_signal()
+
+    def on_signal(self) -> None:
+        """One more signal came."""
         if self._asked:
             os._exit(AT_ONCE)
         self._asked = True
         if self.cut_after is not None:
             exit_after(self.cut_after, StageError.exit_code)
+
+
+def _nothing(*_: object) -> None:
+    """A handler that raised would lose messages already fetched, and without one the process would just end."""
 
 
 def exit_after(seconds: float, code: int) -> None:
@@ -61,11 +78,11 @@ def exit_after(seconds: float, code: int) -> None:
     timer.start()
 
 
-def run(config: Path | None, assignments: list[str]) -> None:
-    """Run a worker until it is told to stop.
+def run(config: Path | None, assignments: list[str]) -> NoReturn:
+    """Run a worker until it is told to stop, then end the process.
 
     Raises:
-        Fatal: it cannot start, or cannot go on.
+        Fatal: it cannot start.
     """
     stop = Stop()
     stop.install()
@@ -80,7 +97,26 @@ def run(config: Path | None, assignments: list[str]) -> None:
     worker = Worker(settings)
     try:
         worker.run(stop)
-    except Fatal as error:
-        exit_after(CLOSING_GRACE, error.exit_code)
+    except BaseException as error:  # noqa: BLE001 - whatever ended it, the group must be left and the process end
+        code = _code(error)
+        exit_after(CLOSING_GRACE, code)
         worker.abandon()
-        raise
+        _end(code)
+    _end(0)
+
+
+def _code(error: BaseException) -> int:
+    """Say what went wrong. Returns the exit code."""
+    if isinstance(error, Fatal):
+        sys.stderr.write(f"winnow: {error}\n")
+        return error.exit_code
+    traceback.print_exception(error)
+    return 1
+
+
+def _end(code: int) -> NoReturn:
+    """Leave without the interpreter's own end, in which a lane that still runs the model would abort the process."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

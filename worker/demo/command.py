@@ -248,7 +248,10 @@ class _Show:
     def _draw(self, path: Path) -> None:
         console = Console(record=True, width=PICTURE_WIDTH, file=io.StringIO())
         console.print(self._render())
-        console.save_svg(str(path), title="winnow demo")
+        try:
+            console.save_svg(str(path), title="winnow demo")
+        except OSError as error:
+            raise ConfigError(f"The picture {path} cannot be written: {error.strerror}.") from None
 
     def _summary(self) -> dict[str, Any]:
         tally = self._tally

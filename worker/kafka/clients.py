@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
+from confluent_kafka import KafkaException
+
+from worker.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -73,3 +77,9 @@ def producer(kafka: KafkaSettings, max_bytes: int, on_error: Callable[[Any], Non
         **kafka.properties,
         **kafka.producer_properties,
     }
+
+
+def refused(error: Exception) -> ConfigError:
+    """The error for a client that could not be made: its properties are wrong."""
+    detail = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+    return ConfigError(f"The Kafka client refuses its properties: {detail}. See the tables of properties in [kafka].")

@@ -12,6 +12,12 @@ AUTHENTICATION = {
     KafkaError.UNSUPPORTED_SASL_MECHANISM,
     KafkaError.ILLEGAL_SASL_STATE,
 }
+PERMANENT = {
+    KafkaError.INCONSISTENT_GROUP_PROTOCOL,
+    KafkaError.INVALID_SESSION_TIMEOUT,
+    KafkaError.GROUP_MAX_SIZE_REACHED,
+    KafkaError.INVALID_GROUP_ID,
+}
 REDELIVERED = {
     KafkaError.UNKNOWN_MEMBER_ID,
     KafkaError.ILLEGAL_GENERATION,
@@ -46,6 +52,13 @@ def fatal(error: KafkaError, topic: str | None = None) -> Fatal | None:
             f"The brokers do not support what is asked ({error.str()}). With brokers before 4.0 set "
             "kafka.group_protocol = 'classic'."
         )
+    if code == KafkaError._AUTO_OFFSET_RESET:
+        return TopicError(
+            f"The committed offset of a partition of{where} is no longer stored, and auto.offset.reset = 'error' says "
+            "to stop then. Set the group's offsets, or auto.offset.reset to 'earliest' or 'latest'."
+        )
+    if code in PERMANENT:
+        return BrokerError(f"The group refuses this worker ({error.str()}). Make its settings equal to its members'.")
     if error.fatal():
         return BrokerError(f"The Kafka client cannot go on: {error.str()}.")
     return None

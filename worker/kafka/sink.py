@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from confluent_kafka import KafkaException, Producer
 
-from worker.errors import BrokerError, DeliveryError, Fatal
+from worker.errors import DeliveryError, Fatal
 from worker.kafka import clients, faults
 from worker.pipeline.messages import Destination
 
@@ -37,8 +37,8 @@ class KafkaSink:
         try:
             properties = clients.producer(kafka, max_bytes, self._on_error)
             self._producer = Producer(properties, logger=logging.getLogger("librdkafka"))
-        except KafkaException as error:
-            raise BrokerError(f"The Kafka producer refuses its properties: {error.args[0].str()}.") from None
+        except (KafkaException, TypeError, ValueError) as error:
+            raise clients.refused(error) from None
 
     def send(self, outgoing: Outgoing, delivered: Callable[[], None]) -> None:
         topic = self._topics[outgoing.destination]
@@ -63,6 +63,8 @@ class KafkaSink:
                 self._producer.produce(topic, outgoing.value, outgoing.key, **options)
                 return
             except BufferError:
+                if self._failed is not None:
+                    raise self._failed from None
                 now = self._clock()
                 deadline = now + FULL_QUEUE_PATIENCE if deadline is None else deadline
                 if now > deadline:

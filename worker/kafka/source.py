@@ -7,12 +7,12 @@ raises is kept and raised again once the call has returned.
 from __future__ import annotations
 
 import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
 
-from worker.errors import BrokerError
 from worker.kafka import clients, faults
 from worker.pipeline.messages import Record
 
@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from worker.config import KafkaSettings
-    from worker.pipeline.messages import Partition
+    from worker.pipeline.messages import Headers, Partition
     from worker.ports import RebalanceListener
 
 log = structlog.get_logger("kafka")
+COMMIT_SECONDS = 5.0
+"""How long the last commit of a partition may take."""
 _HARMLESS = {KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED}
 
 
@@ -46,8 +48,8 @@ class KafkaSource:
         self._listener = listener
         try:
             self._consumer = Consumer(self._properties, logger=logging.getLogger("librdkafka"))
-        except KafkaException as error:
-            raise BrokerError(f"The Kafka consumer refuses its properties: {error.args[0].str()}.") from None
+        except (KafkaException, TypeError, ValueError) as error:
+            raise clients.refused(error) from None
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -84,7 +86,7 @@ class KafkaSource:
         fatal = faults.fatal(error, message.topic())
         if fatal is not None:
             raise fatal
-        log.warning("consumer error", error=error.name(), topic=message.topic())
+        log.warning("consumer error", error=error.name(), detail=error.str(), topic=message.topic())
         return False
 
     def pause(self) -> None:
@@ -97,19 +99,39 @@ class KafkaSource:
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
         entries = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
+        if wait:
+            self._commit_within(entries, COMMIT_SECONDS)
+            return
         try:
-            if wait:
-                self._client.commit(offsets=entries, asynchronous=False)
-            else:
-                self._client.commit(offsets=entries, asynchronous=True)
+            self._client.commit(offsets=entries, asynchronous=True)
         except KafkaException as error:
             self._refused(error.args[0])
 
+    def _commit_within(self, entries: list[TopicPartition], seconds: float) -> None:
+        """Commit and wait; the client's own call waits for ever while the brokers are away."""
+        refusals: list[KafkaError] = []
+
+        def call() -> None:
+            try:
+                self._client.commit(offsets=entries, asynchronous=False)
+            except KafkaException as error:
+                refusals.append(error.args[0])
+
+        thread = threading.Thread(target=call, name="commit", daemon=True)
+        thread.start()
+        thread.join(seconds)
+        if thread.is_alive():
+            log.warning("commit not answered", seconds=seconds, consequence="will be redelivered")
+        for refusal in refusals:
+            self._refused(refusal)
+
     def _refused(self, error: KafkaError) -> None:
+        if self._listener is not None:
+            self._listener.refused()
         fatal = faults.fatal(error)
         if fatal is not None:
             raise fatal
-        what = "will be redelivered" if error.code() in faults.REDELIVERED else "will be tried again or redelivered"
+        what = "will be redelivered" if error.code() in faults.REDELIVERED else "will be tried again"
         log.warning("commit refused", error=error.name(), consequence=what)
 
     def ends(self) -> Mapping[Partition, int]:
@@ -178,12 +200,22 @@ def _named(partitions: list[TopicPartition]) -> list[Partition]:
 def record(message: Any) -> Record:
     """The client's message, which must not be an error, as a `Record`."""
     kind, timestamp = message.timestamp()
+    headers, unreadable = _headers(message)
     return Record(
         message.topic(),
         message.partition(),
         message.offset(),
         message.key(),
         message.value(),
-        message.headers() or [],
+        headers,
         None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
+        unreadable,
     )
+
+
+def _headers(message: Any) -> tuple[Headers, bool]:
+    """The headers, and whether they could not be read: the client fails on names that are not UTF-8."""
+    try:
+        return message.headers() or [], False
+    except (SystemError, UnicodeDecodeError):
+        return [], True

@@ -44,8 +44,8 @@ def prepare(kafka: KafkaSettings) -> None:
     try:
         # What it would log is in the error it ends with.
         admin = AdminClient(clients.common(kafka, heard) | {"log_level": 0})
-    except KafkaException as error:
-        raise BrokerError(f"The Kafka client refuses kafka.properties: {error.args[0].str()}.") from None
+    except (KafkaException, TypeError, ValueError) as error:
+        raise clients.refused(error) from None
     existing = _existing(admin, kafka, heard)
     missing = [name for name in _named(kafka) if name not in existing]
     if missing and kafka.create_topics:
@@ -103,7 +103,10 @@ def _how_to_create(kafka: KafkaSettings, missing: list[str]) -> str:
         for name in missing
     )
     names = ", ".join(repr(name) for name in missing)
-    return f"There {verb} {names}. Create with: {commands} -- or set kafka.create_topics = true."
+    return (
+        f"There {verb} {names}, or this user may not describe it. "
+        f"Create with: {commands} -- or set kafka.create_topics = true."
+    )
 
 
 def _is_input(kafka: KafkaSettings, name: str) -> bool:

@@ -62,15 +62,22 @@ class Ledger:
         self.in_flight = 0
         """Slots not yet part of a settled prefix."""
         self.bytes_in_flight = 0
+        self.rewinds = 0
+        """How often an offset was not beyond the one before it."""
 
-    def open(self, record: Record, arrived: float) -> Slot | None:
-        """Take a record in. None where its offset was taken in before: a repeat within one assignment."""
+    def open(self, record: Record, arrived: float) -> Slot:
+        """Take a record in.
+
+        An offset that is not beyond the last one means that the log was rewound under us: its topic was made anew
+        or truncated, or the client reads again. Then everything is taken in again, and what may be committed goes
+        back with it: rather twice than never.
+        """
         partition = (record.topic, record.partition)
         window = self._windows.get(partition)
         if window is None:
             window = self._windows[partition] = _Window(record.offset)
         if record.offset <= window.last:
-            return None
+            self.rewinds += 1
         window.last = record.offset
         slot = Slot(record, arrived, window)
         window.waiting.append(slot)
@@ -107,14 +114,14 @@ class Ledger:
             self._forget(released.popleft())
 
     def committable(self) -> dict[Partition, int]:
-        """Per partition the next offset to read after a restart, where it moved since `mark_committed`."""
-        return {p: end for p, w in self._windows.items() if (end := _prefix_end(w)) > w.committed}
+        """Per partition the next offset to read after a restart, where it is not the one that was last marked."""
+        return {p: end for p, w in self._windows.items() if (end := _prefix_end(w)) != w.committed}
 
     def settled(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
         """The same where it moved since the partition came, whatever was marked: for the last commit."""
         chosen = self._windows if partitions is None else [p for p in partitions if p in self._windows]
         windows = {p: self._windows[p] for p in chosen}
-        return {p: end for p, w in windows.items() if (end := _prefix_end(w)) > w.first}
+        return {p: end for p, w in windows.items() if (end := _prefix_end(w)) != w.first}
 
     def positions(self) -> dict[Partition, int]:
         """The next offset to read after a restart, for each partition that had a record."""
@@ -123,7 +130,12 @@ class Ledger:
     def mark_committed(self, offsets: dict[Partition, int]) -> None:
         for partition, offset in offsets.items():
             if (window := self._windows.get(partition)) is not None:
-                window.committed = max(window.committed, offset)
+                window.committed = offset
+
+    def unmark_committed(self) -> None:
+        """A commit was refused: nothing that was marked may be taken for committed."""
+        for window in self._windows.values():
+            window.committed = window.first
 
     def unsettled(self, partitions: Iterable[Partition] | None = None) -> int:
         """Slots not yet part of a settled prefix, in the given partitions or in all."""

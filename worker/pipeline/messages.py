@@ -25,6 +25,8 @@ class Record(NamedTuple):
     headers: Headers
     timestamp: int | None
     """Milliseconds since the epoch as the broker has it; None where it has none."""
+    headers_unreadable: bool = False
+    """The client could not read the headers; such a record becomes a dead letter without them."""
 
 
 class Request(NamedTuple):
