@@ -77,12 +77,15 @@ def open_model(settings: ModelSettings) -> Model:
         )
     try:
         tokenizer = TextTokenizer(bundle.tokenizer_json, max_length)
+        # The probes are texts of the bundle's whole length, whatever the settings cut.
+        cut = max_length < manifest.max_length
+        whole = TextTokenizer(bundle.tokenizer_json, manifest.max_length) if cut else tokenizer
         onnx_model = OnnxModel(str(bundle.model_path), manifest.pad_id)
     except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
         raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
 
     def logits_of(texts: Sequence[str]) -> NDArray[np.float32]:
-        return onnx_model([encoded.ids for encoded in tokenizer(texts)])
+        return onnx_model([encoded.ids for encoded in whole(texts)])
 
     bundles.check_probes(bundle, logits_of)
     interpret = SingleLabel(bundle.labels, manifest.temperature, manifest.thresholds)

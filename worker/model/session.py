@@ -5,33 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import onnxruntime
+
+from worker.pipeline.infer import open_session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# Costs several times what Add and LayerNormalization cost.
-DISABLED_OPTIMIZERS = ["SkipLayerNormFusion"]
+    import onnxruntime
 
-
-def session_options() -> onnxruntime.SessionOptions:
-    """One thread, no spinning; the worker's own sessions are `worker.pipeline.infer`'s."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return options
-
-
-def open_session(model: bytes | str, options: onnxruntime.SessionOptions | None = None) -> onnxruntime.InferenceSession:
-    """A session over a serialized model or the path of one, set up as the worker's are."""
-    return onnxruntime.InferenceSession(
-        model,
-        options or session_options(),
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=DISABLED_OPTIMIZERS,
-    )
+__all__ = ["open_session", "run", "run_sorted", "session_options"]
 
 
 def run(session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:

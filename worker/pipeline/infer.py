@@ -19,7 +19,7 @@ def session_options() -> ort.SessionOptions:
     """One thread a run, no spinning: lanes bring the parallelism, and a waiting core is another process's.
 
     `SkipLayerNormalization` costs several times what `Add` and `LayerNormalization` cost on the CPU, so the
-    optimizer must not fuse them again.
+    optimizer must not fuse them again (`open_session`).
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
@@ -30,6 +30,16 @@ def session_options() -> ort.SessionOptions:
     return options
 
 
+def open_session(model: str | bytes, options: ort.SessionOptions | None = None) -> ort.InferenceSession:
+    """A session over the path of a model, or over a serialized one."""
+    return ort.InferenceSession(
+        model,
+        options or session_options(),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["SkipLayerNormFusion"],
+    )
+
+
 class OnnxModel:
     """Runs a classifier's graph; safe to share between threads.
 
@@ -38,9 +48,7 @@ class OnnxModel:
     """
 
     def __init__(self, path: str, pad_id: int) -> None:
-        self._session = ort.InferenceSession(
-            path, session_options(), providers=["CPUExecutionProvider"], disabled_optimizers=["SkipLayerNormFusion"]
-        )
+        self._session = open_session(path)
         self._dtypes = {i.name: _DTYPES[i.type] for i in self._session.get_inputs()}
         self._output = self._session.get_outputs()[0].name
         self._pad_id = pad_id
