@@ -86,6 +86,7 @@ def run(config: Path | None, assignments: list[str]) -> NoReturn:
     """
     stop = Stop()
     stop.install()
+    threading.excepthook = _thread_died
     settings = load(config, assignments)
     stop.cut_after = settings.shutdown.drain_ms / 1000 + CLOSING_GRACE
     logs.configure(settings.logging)
@@ -103,6 +104,14 @@ def run(config: Path | None, assignments: list[str]) -> NoReturn:
         worker.abandon()
         _end(code)
     _end(0)
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    """A worker without one of its threads is no worker: nothing unfinished has been committed, so end."""
+    name = died.thread.name if died.thread is not None else "?"
+    sys.stderr.write(f"winnow: the thread {name} died of {died.exc_type.__name__}; nothing unfinished was committed.\n")
+    sys.stderr.flush()
+    os._exit(StageError.exit_code)
 
 
 def _code(error: BaseException) -> int:
