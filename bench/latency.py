@@ -74,6 +74,10 @@ def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str) -> tupl
                 appended[result["id"]] = ((record.timestamp or 0) - result["source"]["timestamp"]) / 1000
                 received[result["id"]] = now - sent[result["id"]]
         sender.join()
+        for name in ("worker_seconds", 'stage_seconds{stage="queue"}', 'stage_seconds{stage="infer"}'):
+            metric, brace, labels = name.partition("{")
+            total, count = (worker.metric(f"winnow_{metric}_{part}{brace}{labels}") for part in ("sum", "count"))
+            print(f"{name:30} mean {1000 * total / count:.2f} ms")
         worker.stop()
     reader.close()
     return appended, received

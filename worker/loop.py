@@ -34,9 +34,9 @@ log = structlog.get_logger("loop")
 POLL_LIMIT = 64
 """Records taken in at once: their tokenizing must not keep the lanes waiting."""
 BUSY_WAIT = 0.001
-"""Seconds to wait for records while lanes are at work: what they finish must go out."""
+"""Seconds to wait for the lanes while they are at work, before looking for records again."""
 ACKNOWLEDGEMENT_WAIT = 0.005
-"""The same while only acknowledgements are missing."""
+"""Seconds to wait for records while only acknowledgements are missing."""
 IDLE_WAIT = 0.1
 """The same while nothing is in flight."""
 PAUSE_AFTER = 1.0
@@ -124,7 +124,7 @@ class Loop:
         if self._has_room():
             self._full_since = None
             self._pause(False)
-            return self._source.poll(POLL_LIMIT, self._patience())
+            return self._poll_with_room()
         now = self._clock()
         self._full_since = now if self._full_since is None else self._full_since
         self._finish(self._lanes.collect(BUSY_WAIT))
@@ -133,10 +133,13 @@ class Loop:
         self._pause(True)
         return self._source.poll(POLL_LIMIT, 0.0)
 
-    def _patience(self) -> float:
-        if self._lanes.pending:
-            return BUSY_WAIT
-        return ACKNOWLEDGEMENT_WAIT if self._ledger.in_flight else IDLE_WAIT
+    def _poll_with_room(self) -> Sequence[Record]:
+        if not self._lanes.pending:
+            return self._source.poll(POLL_LIMIT, ACKNOWLEDGEMENT_WAIT if self._ledger.in_flight else IDLE_WAIT)
+        records = self._source.poll(POLL_LIMIT, 0.0)
+        if not records:
+            self._finish(self._lanes.collect(BUSY_WAIT))
+        return records
 
     def _has_room(self) -> bool:
         ledger, bounds = self._ledger, self._bounds
