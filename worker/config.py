@@ -228,7 +228,10 @@ class Settings(BaseSettings):
         """Neither a drain nor a revoke polls: one that lasts longer than the group waits would lose the partitions."""
         name = "max.poll.interval.ms"
         properties = self.kafka.properties | self.kafka.consumer_properties
-        interval = int(properties.get(name, DEFAULT_POLL_INTERVAL_MS))
+        try:
+            interval = int(properties.get(name, DEFAULT_POLL_INTERVAL_MS))
+        except ValueError:
+            raise ValueError(f"the property {name} is no whole number") from None
         for setting in ("drain_ms", "revoke_ms"):
             if getattr(self.shutdown, setting) >= interval:
                 raise ValueError(f"shutdown.{setting} must be below {name}, which is {interval}")
@@ -358,7 +361,8 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"There is no setting {name!r}.{_suggestion(name)}"
     if error["type"] == "value_error":
-        return f"The setting {name} is wrong: {error['ctx']['error']}."
+        said = str(error["ctx"]["error"])
+        return f"The setting {name} is wrong: {said}." if name else f"The settings do not fit together: {said}."
     return f"The setting {name} is wrong: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
@@ -10,13 +11,14 @@ from tests.e2e.process import WorkerProcess
 from worker.kafka.tools import Feeder, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from worker.broker import Broker
     from worker.pipeline.messages import Record
 
 QUIET_SECONDS = 30
+COLLECT_SECONDS = 45.0
 
 
 class Route(NamedTuple):
@@ -41,6 +43,21 @@ class Route(NamedTuple):
             quiet = 0 if fresh else quiet + 1
             found += fresh
         found += reader.poll(timeout=0.5)
+        reader.close()
+        return found
+
+    def collect(self, ids: Collection[str], *workers: WorkerProcess) -> dict[str, list[bytes]]:
+        """The values of the results by id, once there is one of each; fails in time, with what is missing and why."""
+        reader = Reader(self.broker.bootstrap_servers, [self.output])
+        found: dict[str, list[bytes]] = {}
+        deadline = time.monotonic() + COLLECT_SECONDS
+        while not found.keys() >= set(ids):
+            if time.monotonic() > deadline:
+                missing = sorted(set(ids) - found.keys())
+                said = "\n".join(f"--- {w.log.name}, exit {w.process.poll()}\n{w.said[-2_000:]}" for w in workers)
+                pytest.fail(f"{len(missing)} of {len(ids)} never came out, e.g. {missing[:5]}.\n{said}")
+            for record in reader.poll(timeout=0.2):
+                found.setdefault(orjson.loads(record.value or b"")["id"], []).append(record.value or b"")
         reader.close()
         return found
 

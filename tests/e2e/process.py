@@ -8,10 +8,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
 
 READY_SECONDS = 40.0
 EXIT_SECONDS = 40.0
@@ -52,11 +53,7 @@ class WorkerProcess:
         return self.log.read_text("utf-8")
 
     def wait_ready(self) -> None:
-        deadline = time.monotonic() + READY_SECONDS
-        while not self.get("/readyz"):
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.02)
+        self.until(lambda: self.get("/readyz"))
 
     def get(self, path: str) -> str:
         """What it serves at a path; empty while it does not, or answers with an error."""
@@ -68,6 +65,35 @@ class WorkerProcess:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return ""
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels; 0 while it is not served."""
+        return sum(float(line.split()[1]) for line in self.get("/metrics").splitlines() if line.startswith(f"{name} "))
+
+    def until(self, done: Callable[[], object], seconds: float = READY_SECONDS) -> None:
+        """Wait for a condition, which may as well do something; fails with the log."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def is_in(self, thread: str) -> bool:
+        """Whether it has a thread of that name."""
+        names = Path(f"/proc/{self.process.pid}/task").glob("*/comm")
+        return any(name.read_text().strip() == thread for name in names)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal; return when the process has taken it, so that the next one is not merged with it."""
+        self.process.send_signal(number)
+        self.until(lambda: not self._mask("ShdPnd") >> (number - 1) & 1)
+
+    def catches(self, number: signal.Signals) -> bool:
+        return bool(self._mask("SigCgt") >> (number - 1) & 1)
+
+    def _mask(self, name: str) -> int:
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next((int(line.split()[1], 16) for line in status.splitlines() if line.startswith(f"{name}:")), 0)
 
     def terminate(self) -> int:
         """SIGTERM, and its exit code."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import socket
 
+import orjson
 import pytest
 
 from tests.e2e.process import winnow
-from worker.app import DEFAULT_BUNDLE
+from worker.app import DEFAULT_BUNDLE, open_model
+from worker.config import ModelSettings
+from worker.errors import BundleError
 
 QUICK = ["--set", "kafka.connect_timeout_ms=1500", "--set", "serving.enabled=false"]
 
@@ -50,9 +54,9 @@ def test_broker_that_does_not_answer():
 
 
 def test_property_that_librdkafka_does_not_know():
-    """The property is named; exit code 4."""
+    """The property is named; exit code 2."""
     done = winnow("run", *QUICK, "--set", "kafka.properties.no.such=1")
-    assert done.returncode == 4
+    assert done.returncode == 2
     assert "no.such" in said(done)
 
 
@@ -88,10 +92,43 @@ def test_bundle_that_was_changed(tmp_path):
     assert "tokenizer.json" in said(done)
 
 
+def test_bundle_for_another_task(tmp_path):
+    """A task that this version cannot serve is named; exit code 3."""
+    bundle = tmp_path / "bundle"
+    shutil.copytree(DEFAULT_BUNDLE, bundle)
+    manifest = bundle / "bundle.json"
+    manifest.write_bytes(orjson.dumps(orjson.loads(manifest.read_bytes()) | {"task": "multi-label"}))
+    with pytest.raises(BundleError, match="multi-label"):
+        open_model(ModelSettings(bundle=str(bundle)))
+    done = winnow("classify", "--bundle", str(bundle), "hello")
+    assert done.returncode == 3
+    assert "multi-label" in said(done)
+
+
+def test_max_length_beyond_the_bundles():
+    """More tokens than the model reads are refused, with how many it reads; exit code 2."""
+    done = winnow("run", *QUICK, "--set", "model.max_length=100000")
+    assert done.returncode == 2
+    most = orjson.loads((DEFAULT_BUNDLE / "bundle.json").read_bytes())["max_length"]
+    assert f"model.max_length = 100000 is more than the {most} tokens" in said(done)
+
+
+def test_pointer_that_is_none():
+    """`classify` says what a JSON Pointer is; exit code 2."""
+    done = winnow("classify", "--text-pointer", "foo", "hello")
+    assert done.returncode == 2
+    assert "--text-pointer: a JSON Pointer starts with '/'" in said(done)
+
+
+def test_port_that_there_is_not():
+    """`broker` refuses a port beyond the last one before anything is started; exit code 2."""
+    done = winnow("broker", "--port", "99999")
+    assert done.returncode == 2
+    assert "65535" in said(done)
+
+
 def test_port_that_is_taken(tmp_path):
     """The address is named, with the setting to change; exit code 2."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = winnow("run", "--set", f"serving.port={port}", "--set", "serving.host=127.0.0.1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 from collections import Counter
 
 import orjson
@@ -116,13 +117,17 @@ def test_keys_and_chosen_headers_pass_through(route, start):
 @pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_terminate_then_start_gives_no_doubles(route, start, protocol):
     """SIGTERM commits what was delivered: a second worker goes on exactly there."""
-    feed(route, TEXTS)
-    first = start(kafka__group_protocol=protocol)
+    texts = TEXTS * 4
+    feed(route, texts)
+    # So little in flight, that the first cannot have taken everything in by the time it hears of its end.
+    first = start(kafka__group_protocol=protocol, batching__max_in_flight=128, wait=False)
+    first.until(lambda: first.metric("winnow_delivered_total"))
     assert first.terminate() == 0
     second = start(kafka__group_protocol=protocol)
-    records = route.written(len(TEXTS))
+    records = route.written(len(texts))
+    assert 0 < second.metric("winnow_consumed_total") < len(texts)
     assert second.terminate() == 0
-    assert Counter(r["id"] for r in route.results(records)) == Counter(f"t-{n}" for n in range(len(TEXTS)))
+    assert Counter(r["id"] for r in route.results(records)) == Counter(f"t-{n}" for n in range(len(texts)))
 
 
 def test_kill_loses_nothing_and_doubles_are_identical(route, start):
@@ -134,11 +139,47 @@ def test_kill_loses_nothing_and_doubles_are_identical(route, start):
     route.written(20)
     first.kill()
     second = start(**quick)
-    seen = {}
-    while set(seen) != expected:
-        for record in route.written(len(expected)):
-            result = orjson.loads(record.value)
-            assert seen.setdefault(result["id"], record.value) == record.value
+    found = route.collect(expected, first, second)
+    assert found.keys() == expected
+    assert all(len(set(values)) == 1 for values in found.values())
+    assert second.terminate() == 0
+
+
+CLASSIC = {
+    "kafka__consumer_properties.session.timeout.ms": 6000,
+    "kafka__consumer_properties.heartbeat.interval.ms": 500,
+}
+
+
+@pytest.mark.parametrize(
+    "group",
+    [{"kafka__group_protocol": "classic", **CLASSIC}, {"kafka__group_protocol": "consumer"}],
+    ids=["classic", "consumer"],
+)
+def test_a_worker_that_joins_and_one_that_leaves_lose_nothing(route, start, group):
+    """While a second worker joins and the first one leaves, messages go on coming: each comes out, none is lost."""
+    count, feeder, sent = 2_000, route.feeder(), iter(range(2_000))
+
+    def more(messages):
+        for number in itertools.islice(sent, messages):
+            value = orjson.dumps({"id": f"t-{number}", "text": TEXTS[number % len(TEXTS)]})
+            feeder.send(value, key=f"k-{number}".encode())
+        feeder.flush()
+
+    more(400)
+    first = start(**group)
+    first.until(lambda: first.metric("winnow_delivered_total"))
+    second = start(wait=False, **group)
+    fed = iter([20] * 40)
+    second.until(lambda: more(next(fed, 0)) or second.metric("winnow_partitions_assigned"))
+    more(400)
+    second.until(lambda: second.metric("winnow_delivered_total"))
+    first.process.send_signal(signal.SIGTERM)
+    more(count)
+    assert first.wait() == 0
+    found = route.collect({f"t-{number}" for number in range(count)}, first, second)
+    assert len(found) == count
+    assert all(len(set(values)) == 1 for values in found.values())
     assert second.terminate() == 0
 
 

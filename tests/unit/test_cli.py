@@ -41,8 +41,12 @@ def test_the_version_is_the_packages(winnow):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["nothing"], ["run", "--nope"], ["config", "nope"], ["demo", "--messages", "0"], ["broker", "x"]]
-)
+    "arguments",
+    [
+        ["nothing"], ["run", "--nope"], ["config", "nope"], ["demo", "--messages", "0"], ["broker", "x"],
+        ["broker", "--port", "99999"], ["classify", "--text-pointer", "foo", "text"],
+    ],
+)  # fmt: skip
 def test_wrong_usage_is_exit_code_2(winnow, arguments: list[str]):
     """A command or a flag that there is not ends with 2, a hint, and no traceback."""
     code, _, said = winnow(*arguments)
@@ -95,14 +99,14 @@ def test_a_missing_bundle_is_exit_code_3(winnow, tmp_path: Path):
     assert "Traceback" not in said
 
 
-def test_a_handler_only_sets_a_flag(monkeypatch: pytest.MonkeyPatch):
+def test_the_first_signal_asks_and_the_second_ends(monkeypatch: pytest.MonkeyPatch):
     """The first signal asks to stop and raises nothing; the second ends the process at once with 130."""
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
     stop = Stop()
     assert not stop()
-    stop._on_signal(15, None)
+    stop.on_signal()
     assert stop()
     assert ended == []
-    stop._on_signal(15, None)
+    stop.on_signal()
     assert ended == [130]

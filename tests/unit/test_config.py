@@ -171,6 +171,50 @@ def test_nor_can_they_under_another_name(name: str):
     assert name in refused(f"kafka.properties.{name}=1")
 
 
+@pytest.mark.parametrize("name", ["error_cb", "stats_cb", "rebalance_cb"])
+def test_callbacks_are_no_properties(name: str):
+    """A function of the client cannot be given as text; the reason is told."""
+    assert f"{name!r} cannot be set here: it is a function" in refused(f"kafka.consumer_properties.{name}=x")
+
+
+@pytest.mark.parametrize("setting", ["drain_ms", "revoke_ms"])
+@pytest.mark.parametrize("table", ["properties", "consumer_properties"])
+def test_budgets_stay_below_the_poll_interval(table: str, setting: str):
+    """A drain or a revoke that may last as long as the group waits is refused; one that ends before is not."""
+    interval = f"kafka.{table}.max.poll.interval.ms=60000"
+    assert refused(interval, f"shutdown.{setting}=60000") == (
+        f"The settings do not fit together: shutdown.{setting} must be below max.poll.interval.ms, which is 60000."
+    )
+    load(None, [interval, f"shutdown.{setting}=59999"])
+
+
+def test_the_poll_interval_has_a_default_to_stay_below():
+    """Without a property of one's own, librdkafka's five minutes bound the drain."""
+    assert "300000" in refused("shutdown.drain_ms=300000")
+    load(None, ["shutdown.drain_ms=299999"])
+
+
+def test_a_poll_interval_that_is_no_number_is_named():
+    """The property is named in a sentence."""
+    assert "max.poll.interval.ms is no whole number" in refused("kafka.properties.max.poll.interval.ms=soon")
+
+
+def test_a_variable_with_one_underscore_too_few_is_refused_with_the_right_name(monkeypatch):
+    """What is meant for a setting and would not be read is named with the name that is."""
+    monkeypatch.setenv("WINNOW_KAFKA_GROUP_ID", "x")
+    said = refused()
+    assert "WINNOW_KAFKA_GROUP_ID is not read" in said
+    assert "WINNOW_KAFKA__GROUP_ID" in said
+
+
+@pytest.mark.parametrize("setting", ["input.text_pointer", "input.id_pointer"])
+@pytest.mark.parametrize("value", ["text", "/a~2"])
+def test_a_wrong_pointer_is_told_what_a_pointer_is(setting: str, value: str):
+    """The sentence names the setting, the rule and the value, and nothing of the library's."""
+    rule = f"a JSON Pointer starts with '/' and has '~' only in '~0' and '~1', {value!r} does not"
+    assert refused(f"{setting}={value}") == f"The setting {setting} is wrong: {rule}."
+
+
 def test_a_file_that_is_missing_or_no_toml_is_named(toml, tmp_path: Path):
     """The path and the reason, in one sentence."""
     assert "winnow.toml" in refused(path=tmp_path / "winnow.toml")

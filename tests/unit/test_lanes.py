@@ -98,12 +98,29 @@ def test_bisecting_finds_exactly_the_culprits(numbers: list[int], data: st.DataO
 
 
 def test_a_single_culprit_costs_few_runs():
-    """Of 32 rows, one bad one is found in at most 2·log2(32)+1 runs."""
+    """Of 32 rows, one bad one is found in at most 2·log2(32)+1 runs, and tried once more."""
     classifier = refuse("text 17")
     lanes = InlineLanes(classifier, 1, FakeClock(), TIMEOUT)
     lanes.submit(batch(*(f"text {number}" for number in range(32))))
     lanes.collect()
-    assert len(classifier.runs) <= 11
+    assert len(classifier.runs) <= 12
+
+
+def test_a_message_that_fails_by_chance_is_tried_once_more():
+    """What fails in its batch and alone, and then works, has a result; what fails a third time is rejected."""
+    for failures, wanted in ((1, Result), (2, Result), (3, Rejection)):
+        seen: list[str] = []
+
+        def before(texts: list[str], failures: int = failures, seen: list[str] = seen) -> None:
+            if "shaky" in texts:
+                seen.append("shaky")
+                if len(seen) <= failures:
+                    raise RuntimeError
+
+        lanes = InlineLanes(StubClassifier(before), 1, FakeClock(), TIMEOUT)
+        lanes.submit(batch("shaky", "firm"))
+        (done,) = lanes.collect()
+        assert [type(outcome) for outcome in done.outcomes] == [wanted, Result]
 
 
 def test_a_rejection_names_the_error_and_not_the_text():
@@ -191,20 +208,22 @@ def test_the_death_of_a_lane_is_heard(started, death: type[BaseException]):
 
 
 class Hanging:
-    """A model that hangs on texts that say so, until it is terminated (if it can be)."""
+    """A model that hangs on texts that say so, `times` at most, until it is terminated (if it can be)."""
 
-    def __init__(self, stoppable: bool = True, check_hangs: bool = False) -> None:
+    def __init__(self, stoppable: bool = True, check_hangs: bool = False, times: int = 100) -> None:
         self.entered = threading.Semaphore(0)
         self.stop = threading.Semaphore(0)
         self.freed = threading.Event()
         self.stoppable = stoppable
         self.check_hangs = check_hangs
+        self.times = times
 
     def lane(self) -> Hanging:
         return self
 
     def __call__(self, items: Sequence[Item]) -> list[Classification]:
-        if any("hang" in one.request.text for one in items):
+        if self.times and any("hang" in one.request.text for one in items):
+            self.times -= 1
             self.hang()
         return [says(one.request.text) for one in items]
 
@@ -225,11 +244,11 @@ class Hanging:
 
 
 def test_a_hanging_run_is_stopped_and_its_culprit_isolated(started):
-    """A run beyond the timeout is terminated and bisected: the culprit is a dead letter, its neighbour has a result."""
+    """A run beyond the timeout is terminated and bisected; the culprit, which hangs twice alone, is a dead letter."""
     clock, model = FakeClock(), Hanging()
     lanes = started(model, clock=clock)
     lanes.submit(batch("hang", "fine"))
-    for _ in range(2):  # the batch, then the culprit alone
+    for _ in range(3):  # the batch, then the culprit alone, and once more
         assert model.entered.acquire(timeout=PATIENCE)
         lanes.watch()
         assert lanes.collect() == []
@@ -255,6 +274,11 @@ def test_a_run_within_its_time_is_left_alone(started):
     assert not model.stop.acquire(blocking=False), "the second run has its own time"
     clock.advance(TIMEOUT + 1)
     lanes.watch()
+    assert model.entered.acquire(timeout=PATIENCE)
+    lanes.watch()
+    assert not model.stop.acquire(blocking=False), "and so has the third"
+    clock.advance(TIMEOUT + 1)
+    lanes.watch()
     assert lanes.collect(PATIENCE)
 
 
@@ -275,16 +299,32 @@ def test_a_run_that_cannot_be_stopped_ends_the_worker(started):
     assert model.entered.acquire(timeout=0) is False
 
 
-def test_a_process_that_was_frozen_first_tries_to_stop_the_run(started):
-    """After SIGSTOP and SIGCONT a run looks old at once; it is terminated, not taken for unstoppable."""
-    clock, model = FakeClock(), Hanging()
+def test_a_process_that_was_frozen_loses_no_innocent_message(started):
+    """After SIGSTOP and SIGCONT a run looks old at once; it is stopped, and its only message gets its result."""
+    clock, model = FakeClock(), Hanging(times=1)
     lanes = started(model, clock=clock)
     lanes.submit(batch("hang"))
     assert model.entered.acquire(timeout=PATIENCE)
     clock.advance(100 * TIMEOUT)
     lanes.watch()
     (done,) = lanes.collect(PATIENCE)
-    assert isinstance(done.outcomes[0], Rejection)
+    assert [type(outcome) for outcome in done.outcomes] == [Result]
+
+
+def test_a_single_message_that_hangs_is_stopped_twice_and_then_rejected(started):
+    """A message alone in its batch has two runs; then it is a dead letter, and the lane goes on."""
+    clock, model = FakeClock(), Hanging()
+    lanes = started(model, clock=clock)
+    lanes.submit(batch("hang"))
+    stops = 0
+    while model.entered.acquire(timeout=PATIENCE if stops < 2 else 0):
+        stops += 1
+        clock.advance(TIMEOUT + 1)
+        lanes.watch()
+    (done,) = lanes.collect(PATIENCE)
+    assert (stops, [type(outcome) for outcome in done.outcomes]) == (2, [Rejection])
+    lanes.submit(batch("fine"))
+    assert isinstance(lanes.collect(PATIENCE)[0].outcomes[0], Result)
 
 
 def test_a_check_that_hangs_is_stopped_too(started):
@@ -292,7 +332,7 @@ def test_a_check_that_hangs_is_stopped_too(started):
     clock, model = FakeClock(), Hanging(check_hangs=True)
     lanes = started(model, clock=clock)
     lanes.submit(batch("hang"))
-    for _ in range(2):  # the message, then the check
+    for _ in range(3):  # the message, twice, then the check
         assert model.entered.acquire(timeout=PATIENCE)
         clock.advance(TIMEOUT + 1)
         lanes.watch()

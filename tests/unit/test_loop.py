@@ -7,6 +7,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests.kit import FakeClock, InlineLanes, StubClassifier, TickingClock, bench, says
 from worker.errors import BrokerError, DeliveryError, StageError
@@ -173,16 +174,54 @@ def test_skipped_messages_alone_move_the_commit():
     assert on.sink.sent == []
 
 
-def test_a_record_delivered_twice_is_taken_in_once():
-    """A source that repeats records within an assignment causes no second result."""
-    on = bench(inline=True)
-    fill(on.log, 3)
+def test_a_log_made_anew_is_read_whole_and_the_commit_follows_it_down():
+    """Of a topic made anew under us every message has its result, behind what was in flight; the observer hears."""
+    heard = Heard()
+    on = bench(inline=True, observer=heard)
+    fill(on.log, 6)
     on.source.assign(P0)
     turns(on)
-    on.source._positions[P0] = 0
-    fill(on.log, 1)
+    assert on.log.committed == {P0: 6}
+    inline(on).held = True
+    fill(on.log, 2)
     turns(on)
-    assert [offset(o) for o in on.sink.results] == [0, 1, 2, 3]
+    on.log.records[P0][:] = []
+    fill(on.log, 3, text="anew")
+    on.source.rewind(P0, 0)
+    turns(on)
+    assert on.log.committed == {P0: 6}
+    inline(on).held = False
+    on.turn_until(lambda: on.log.committed == {P0: 3})
+    assert [offset(o) for o in on.sink.results] == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2]
+    assert json.loads(on.sink.results[-1].value or b"")["score"] == says("anew 2").score
+    assert heard.calls["rewound"] == [(1,)]
+
+
+def test_after_a_rewind_a_drain_without_acknowledgements_commits_the_way_back():
+    """A worker that stops before a new log's messages are acknowledged leaves an offset that skips none of them."""
+    on = bench(inline=True, clock=TickingClock(), drain=0.2, commit_interval=1.0)
+    fill(on.log, 6)
+    on.source.assign(P0)
+    on.turn_until(lambda: on.log.committed == {P0: 6})
+    on.sink.acknowledging = False
+    on.log.records[P0][:] = []
+    fill(on.log, 3, text="anew")
+    on.source.rewind(P0, 0)
+    turns(on, 3)
+    on.loop.run(lambda: True)
+    assert on.log.committed == {P0: 0}
+
+
+def test_headers_that_cannot_be_read_make_a_dead_letter():
+    """A record whose header names are not UTF-8 is a dead letter with its value; its neighbours are classified."""
+    on = bench(inline=True)
+    fill(on.log, 3)
+    on.log.records[P0][1] = on.log.records[P0][1]._replace(headers_unreadable=True)
+    on.source.assign(P0)
+    on.turn_until(lambda: on.log.committed == {P0: 3})
+    (dead,) = on.sink.dead_letters
+    assert (offset(dead), reason(dead), dead.value) == (1, "invalid-headers", message("message 1"))
+    assert [offset(o) for o in on.sink.results] == [0, 2]
 
 
 # Commit
@@ -220,6 +259,31 @@ def test_commits_keep_their_interval_and_do_not_wait():
     clock.advance(1.0)
     turns(on)
     assert source.commits[1:] == [({P0: 4}, False)]
+
+
+def test_a_refused_commit_is_tried_again_though_nothing_new_comes():
+    """What the group refused to commit is committed once it is allowed, at the next interval, without news."""
+    clock, log = FakeClock(), MemoryLog()
+    source = WatchedSource(log)
+    on = bench(inline=True, clock=clock, log=log, source=source, commit_interval=1.0)
+    fill(log, 3)
+    source.assign(P0)
+    source.refusing = True
+    turns(on)
+    for attempts in (1, 2):
+        clock.advance(1.0)
+        turns(on)
+        assert source.commits == [({P0: 3}, False)] * attempts
+        assert log.committed == {}
+    source.refusing = False
+    turns(on)
+    assert log.committed == {}
+    clock.advance(1.0)
+    turns(on)
+    assert log.committed == {P0: 3}
+    clock.advance(1.0)
+    turns(on)
+    assert len(source.commits) == 3
 
 
 def test_a_restart_goes_on_after_the_last_commit_and_repeats_byte_for_byte():
@@ -546,6 +610,21 @@ def test_draining_keeps_its_budget():
     assert 2.0 <= clock.now - began < 2.1
     assert on.log.committed == {}
     assert on.source.closed
+
+
+@pytest.mark.parametrize(("acknowledged", "warnings"), [(12, [8]), (20, [])])
+def test_a_drain_that_runs_out_of_budget_says_how_much_it_gave_up(acknowledged: int, warnings: list[int]):
+    """What will be delivered again is counted in a warning; a drain that finishes everything warns of nothing."""
+    on = bench(inline=True, clock=TickingClock(), drain=0.2)
+    on.sink.acknowledging = False
+    fill(on.log, 20)
+    on.source.assign(P0)
+    on.turn_until(lambda: len(on.sink.sent) == 20)
+    on.sink.acknowledge(acknowledged)
+    with structlog.testing.capture_logs() as said:
+        on.loop.run(lambda: True)
+    assert [entry["messages"] for entry in said if entry["log_level"] == "warning"] == warnings
+    assert on.log.committed == {P0: acknowledged}
 
 
 def test_a_delivery_failure_while_draining_is_fatal():

@@ -1,7 +1,8 @@
 """The loop beside a model of its promises: at least once, in order, nothing committed past what is not acknowledged.
 
 Any interleaving of arrivals (good, invalid, poison, tombstones), withheld and partial acknowledgements, lanes that
-stall or finish out of order, revokes with and without enough time, losses, assignments, drains and crashes.
+stall or finish out of order, revokes with and without enough time, losses, assignments, rewinds, refused commits,
+drains and crashes.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from worker.pipeline.messages import Partition
+    from worker.pipeline.messages import Partition, Record
 
 PARTITIONS = [("in", 0), ("in", 1), ("other", 0)]
 IN_FLIGHT = 128
@@ -49,6 +50,14 @@ def before(texts: list[str]) -> None:
         raise RuntimeError("poison")
 
 
+class Taken:
+    """One record as it was given to the worker, once each time."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.settled = False
+
+
 class World:
     """What outlives a worker: the log, what was written, what was acknowledged; and what must come next."""
 
@@ -58,38 +67,45 @@ class World:
         self.kinds: dict[Partition, list[str]] = defaultdict(list)
         self.written: dict[tuple[Partition, int], Outgoing] = {}
         self.acknowledged: set[tuple[Partition, int]] = set()
-        self.settled: dict[Partition, set[int]] = {}
-        """Acknowledged since the partition was assigned."""
         self.owned: set[Partition] = set()
-        self.next: dict[Partition, int] = {}
+        self.taken: dict[Partition, list[Taken]] = {}
+        """What the worker was given since the partition was assigned, in order."""
+        self.sent_of: dict[Partition, int] = {}
+        """How many of those have been written, or are silent and before one that was."""
+        self.rewound: set[Partition] = set()
 
     def silent(self, partition: Partition, offset: int) -> bool:
         return self.policy == "skip" and self.kinds[partition][offset] == "tombstone"
 
     def assigned(self, partition: Partition) -> None:
         self.owned.add(partition)
-        self.next[partition] = self.log.committed.get(partition, 0)
-        self.settled[partition] = set()
+        self.taken[partition], self.sent_of[partition] = [], 0
+        self.rewound.discard(partition)
 
-    def prefix(self, partition: Partition, start: int, committed: int) -> int:
-        """The end of what is settled: what a revoke has to commit, no less and no more."""
-        for offset in range(start, len(self.kinds[partition])):
-            passed = self.silent(partition, offset) and offset < committed
-            if not passed and offset not in self.settled[partition]:
-                return offset
-        return len(self.kinds[partition])
+    def prefixes(self, partition: Partition, before: int) -> set[int]:
+        """What a revoke may have committed: the end of what is settled; silent messages at it may be in or not."""
+        possible: set[int] = set()
+        for taken in self.taken[partition]:
+            if taken.settled:
+                possible.clear()
+                continue
+            possible.add(taken.offset)
+            if not self.silent(partition, taken.offset):
+                return possible
+        return possible | {self.taken[partition][-1].offset + 1 if self.taken[partition] else before}
 
-    def sent(self, outgoing: Outgoing) -> tuple[Partition, int]:
+    def sent(self, outgoing: Outgoing) -> Taken:
         partition = outgoing.source
         assert partition in self.owned, "written for a partition that belongs to somebody else"
-        offset = self.next[partition]
-        while self.silent(partition, offset):
-            offset += 1
-        self.next[partition] = offset + 1
-        self.check(outgoing, partition, offset)
-        earlier = self.written.setdefault((partition, offset), outgoing)
+        place = self.sent_of[partition]
+        while self.silent(partition, self.taken[partition][place].offset):
+            place += 1
+        self.sent_of[partition] = place + 1
+        taken = self.taken[partition][place]
+        self.check(outgoing, partition, taken.offset)
+        earlier = self.written.setdefault((partition, taken.offset), outgoing)
         assert earlier == outgoing, "a repetition is identical to the byte"
-        return partition, offset
+        return taken
 
     def check(self, outgoing: Outgoing, partition: Partition, offset: int) -> None:
         """It is the outcome of the next message of its partition: nothing left out, nothing doubled, in order."""
@@ -111,12 +127,11 @@ class Sink(MemorySink):
         self.world = world
 
     def send(self, outgoing: Outgoing, delivered: Callable[[], None]) -> None:
-        place = self.world.sent(outgoing)
-        settled = self.world.settled[place[0]]
+        taken = self.world.sent(outgoing)
 
         def acknowledged() -> None:
-            self.world.acknowledged.add(place)
-            settled.add(place[1])
+            self.world.acknowledged.add((outgoing.source, taken.offset))
+            taken.settled = True
             delivered()
 
         super().send(outgoing, acknowledged)
@@ -131,10 +146,21 @@ class Source(MemorySource):
     def untold(self) -> int:
         return len(self._events)
 
+    def rewind(self, partition: Partition, offset: int = 0) -> None:
+        self.world.rewound.add(partition)
+        super().rewind(partition, min(offset, self._positions[partition]))
+
+    def poll(self, limit: int, timeout: float) -> Sequence[Record]:
+        records = super().poll(limit, timeout)
+        for record in records:
+            self.world.taken[record.topic, record.partition].append(Taken(record.offset))
+        return records
+
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
         for partition, offset in offsets.items():
             assert partition in self.world.owned, "committed for somebody else"
-            assert offset >= self.world.log.committed.get(partition, 0), "committed backwards"
+            backwards = offset < self.world.log.committed.get(partition, 0)
+            assert not backwards or partition in self.world.rewound, "committed backwards"
         super().commit(offsets, wait=wait)
 
     def _tell(self, event: str, partitions: list[Partition]) -> None:
@@ -150,7 +176,8 @@ class Source(MemorySource):
         world.owned -= set(partitions)
         for partition in partitions:
             was, now = before.get(partition, 0), world.log.committed.get(partition, 0)
-            assert now == (was if event == "lost" else world.prefix(partition, was, now))
+            kept = event == "lost" or self.refusing
+            assert now in ({was} if kept else world.prefixes(partition, was))
 
 
 class LoopMachine(RuleBasedStateMachine):
@@ -228,6 +255,15 @@ class LoopMachine(RuleBasedStateMachine):
         while self.worker.source.untold:
             self.turn()
 
+    @precondition(lambda self: self.world.owned)
+    @rule(data=st.data(), offset=st.integers(0, 20))
+    def rewind(self, data: st.DataObject, offset: int) -> None:
+        self.worker.source.rewind(data.draw(st.sampled_from(sorted(self.world.owned))), offset)
+
+    @rule(refusing=st.booleans())
+    def the_group_changes(self, refusing: bool) -> None:
+        self.worker.source.refusing = refusing
+
     @rule()
     def crash(self) -> None:
         self.start()
@@ -256,7 +292,7 @@ class LoopMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        self.inline.held, self.worker.sink.acknowledging = False, True
+        self.inline.held, self.worker.sink.acknowledging, self.worker.source.refusing = False, True, False
         free = [p for p in PARTITIONS if p not in self.world.owned]
         self.worker.source.assign(*free)
         ends = {p: len(kinds) for p, kinds in self.world.kinds.items() if kinds}

@@ -24,6 +24,9 @@ class Listener:
     def lost(self, partitions) -> None:
         self.heard.append(("lost", list(partitions)))
 
+    def refused(self) -> None:
+        self.heard.append(("refused", []))
+
 
 @pytest.fixture
 def log() -> MemoryLog:
@@ -67,6 +70,30 @@ def test_a_commit_of_a_partition_that_has_gone_is_refused_silently(log: MemoryLo
     source.poll(10, 0)
     source.commit({P0: 3}, wait=True)
     assert log.committed == {}
+
+
+def test_a_refused_commit_is_told_and_has_no_effect(log: MemoryLog):
+    """While the source refuses, a commit changes nothing and the listener hears of it; afterwards it counts."""
+    listener, source = Listener(), MemorySource(log)
+    source.start(listener)
+    source.assign(P0)
+    source.poll(10, 0)
+    source.refusing = True
+    source.commit({P0: 3}, wait=False)
+    assert (log.committed, listener.heard[-1]) == ({}, ("refused", []))
+    source.refusing = False
+    source.commit({P0: 3}, wait=False)
+    assert log.committed == {P0: 3}
+
+
+def test_a_rewound_partition_is_read_again(log: MemoryLog):
+    """After a rewind, records come from the given offset on, within the same assignment."""
+    source = MemorySource(log)
+    source.start(Listener())
+    source.assign(P0)
+    source.poll(10, 0)
+    source.rewind(P0, 1)
+    assert [record.offset for record in source.poll(10, 0)] == [1, 2]
 
 
 def test_a_new_assignment_ends_the_pause(log: MemoryLog):

@@ -47,7 +47,7 @@ class _Window:
         self.closed = False
         self.first = first
         self.last = first - 1
-        self.committed = first
+        self.committed: int | None = first
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.released)
@@ -118,10 +118,10 @@ class Ledger:
         return {p: end for p, w in self._windows.items() if (end := _prefix_end(w)) != w.committed}
 
     def settled(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
-        """The same where it moved since the partition came, whatever was marked: for the last commit."""
+        """The same where it moved since the partition came, or since it was last marked: for the last commit."""
         chosen = self._windows if partitions is None else [p for p in partitions if p in self._windows]
         windows = {p: self._windows[p] for p in chosen}
-        return {p: end for p, w in windows.items() if (end := _prefix_end(w)) != w.first}
+        return {p: end for p, w in windows.items() if (end := _prefix_end(w)) != w.first or end != w.committed}
 
     def positions(self) -> dict[Partition, int]:
         """The next offset to read after a restart, for each partition that had a record."""
@@ -135,7 +135,7 @@ class Ledger:
     def unmark_committed(self) -> None:
         """A commit was refused: nothing that was marked may be taken for committed."""
         for window in self._windows.values():
-            window.committed = window.first
+            window.committed = None
 
     def unsettled(self, partitions: Iterable[Partition] | None = None) -> int:
         """Slots not yet part of a settled prefix, in the given partitions or in all."""

@@ -15,9 +15,15 @@ REJECTED = Rejection("decode", "empty", "The message has no value.", "InvalidMes
 
 
 def opened(ledger: Ledger, *offsets: int, partition: int = 0) -> list[Slot]:
-    slots = [ledger.open(record(offset, b"four", partition=partition), 0.0) for offset in offsets]
-    assert None not in slots
-    return [slot for slot in slots if slot is not None]
+    return [ledger.open(record(offset, b"four", partition=partition), 0.0) for offset in offsets]
+
+
+def settle(ledger: Ledger, *slots: Slot) -> None:
+    for slot in slots:
+        ledger.finish(slot, Skip())
+    ledger.release()
+    for slot in slots:
+        ledger.settle(slot)
 
 
 def test_a_later_slot_waits_for_the_earlier_one():
@@ -70,13 +76,58 @@ def test_gaps_between_offsets_are_passed():
     assert ledger.committable() == {PARTITION: 91}
 
 
-def test_a_repeated_offset_is_refused():
-    """A record delivered twice within one assignment is taken in once."""
+def test_an_offset_not_beyond_the_last_one_is_counted_and_taken_in_again():
+    """A rewound log is read again, in the order in which its records came, behind what was in flight."""
     ledger = Ledger()
-    opened(ledger, 3)
-    assert ledger.open(record(3), 0.0) is None
-    assert ledger.open(record(2), 0.0) is None
-    assert ledger.in_flight == 1
+    slots = opened(ledger, 3, 3, 2, 4)
+    assert (ledger.rewinds, ledger.in_flight) == (2, 4)
+    for slot in reversed(slots):
+        ledger.finish(slot, Skip())
+    assert ledger.release() == slots
+
+
+def test_after_a_rewind_what_may_be_committed_goes_back():
+    """Once the old log's records are settled, the prefix is that of the new log, though it is the smaller one."""
+    ledger = Ledger()
+    settle(ledger, *opened(ledger, 0, 1, 2))
+    ledger.mark_committed(ledger.committable())
+    (old,) = opened(ledger, 3)
+    (new,) = opened(ledger, 0)
+    assert ledger.committable() == {}
+    settle(ledger, old)
+    assert ledger.committable() == ledger.settled() == {PARTITION: 0}
+    settle(ledger, new)
+    assert ledger.committable() == ledger.settled() == {PARTITION: 1}
+
+
+def test_a_mark_is_exactly_what_was_committed():
+    """A mark may be smaller than the one before it."""
+    ledger = Ledger()
+    settle(ledger, *opened(ledger, 0, 1, 2))
+    ledger.mark_committed({PARTITION: 3})
+    assert ledger.committable() == {}
+    ledger.mark_committed({PARTITION: 1})
+    assert ledger.committable() == {PARTITION: 3}
+
+
+def test_after_a_refused_commit_all_may_be_committed_again():
+    """Nothing that was marked is taken for committed, though nothing has moved since."""
+    ledger = Ledger()
+    settle(ledger, *opened(ledger, 0, 1))
+    ledger.mark_committed(ledger.committable())
+    ledger.unmark_committed()
+    assert ledger.committable() == {PARTITION: 2}
+
+
+def test_a_commit_back_to_the_first_offset_that_is_refused_is_not_forgotten():
+    """Of a log made anew, whose first record is in flight, the offset to go back to is due until it is committed."""
+    ledger = Ledger()
+    settle(ledger, *opened(ledger, 0, 1))
+    ledger.mark_committed(ledger.committable())
+    opened(ledger, 0)
+    ledger.mark_committed(ledger.committable())
+    ledger.unmark_committed()
+    assert ledger.committable() == ledger.settled() == {PARTITION: 0}
 
 
 def test_what_was_committed_is_not_committable_again_until_it_moves():
@@ -143,6 +194,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.ledger = Ledger()
         self.last = dict.fromkeys(range(3), -1)
+        self.rewinds = 0
+        self.marked: dict[int, int | None] = {}
         self.order: dict[int, list[Slot]] = {p: [] for p in range(3)}
         self.released: dict[int, list[Slot]] = {p: [] for p in range(3)}
         self.settled: set[int] = set()
@@ -158,14 +211,16 @@ class LedgerMachine(RuleBasedStateMachine):
     def open(self, partition: int, gap: int, size: int | None) -> None:
         self.last[partition] += gap
         value = None if size is None else b"x" * size
-        slot = self.ledger.open(record(self.last[partition], value, partition=partition), 0.0)
-        assert slot is not None
-        self.order[partition].append(slot)
+        self.marked.setdefault(partition, self.last[partition])
+        self.order[partition].append(self.ledger.open(record(self.last[partition], value, partition=partition), 0.0))
 
     @rule(partition=st.integers(0, 2), back=st.integers(0, 3))
-    def repeat(self, partition: int, back: int) -> None:
+    def rewind(self, partition: int, back: int) -> None:
         if self.order[partition]:
-            assert self.ledger.open(record(self.last[partition] - back, partition=partition), 0.0) is None
+            self.last[partition] = max(0, self.last[partition] - back)
+            self.order[partition].append(self.ledger.open(record(self.last[partition], partition=partition), 0.0))
+            self.rewinds += 1
+            assert self.ledger.rewinds == self.rewinds
 
     @precondition(lambda self: self.slots())
     @rule(data=st.data())
@@ -209,11 +264,24 @@ class LedgerMachine(RuleBasedStateMachine):
             self.dead += self.order[p]
             self.order[p], self.released[p] = [], []
             self.last[p] = -1
+            self.marked.pop(p, None)
 
     @rule()
     def commit(self) -> None:
-        self.ledger.mark_committed(self.ledger.committable())
+        due = self.ledger.committable()
+        assert due == {("in", p): self.end(p) for p, marked in self.marked.items() if marked != self.end(p)}
+        self.ledger.mark_committed(due)
+        self.marked = {p: self.end(p) for p in self.marked}
         assert self.ledger.committable() == {}
+
+    @rule()
+    def refuse(self) -> None:
+        self.ledger.unmark_committed()
+        self.marked = dict.fromkeys(self.marked)
+
+    def end(self, partition: int) -> int:
+        order, done = self.order[partition], self.prefix(partition)
+        return order[done].record.offset if done < len(order) else order[-1].record.offset + 1
 
     def prefix(self, partition: int) -> int:
         done = 0
@@ -228,13 +296,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         for partition, order in self.order.items():
-            done = self.prefix(partition)
             if not order:
                 continue
-            end = order[done].record.offset if done < len(order) else order[-1].record.offset + 1
+            end = self.end(partition)
             assert self.ledger.positions()["in", partition] == end
-            settled = self.ledger.settled([("in", partition)])
-            assert settled == ({("in", partition): end} if done else {})
+            due = end != order[0].record.offset or end != self.marked[partition]
+            assert self.ledger.settled([("in", partition)]) == ({("in", partition): end} if due else {})
 
     @invariant()
     def the_counters_agree(self) -> None:
