@@ -35,6 +35,8 @@ POLL_LIMIT = 64
 """Records taken in at once: their tokenizing must not keep the lanes waiting."""
 BUSY_WAIT = 0.001
 """Seconds to wait for the lanes while they are at work, before looking for records again."""
+FULL_WAIT = 0.01
+"""The same while there is no room for more records, so that nothing but the lanes can go on."""
 ACKNOWLEDGEMENT_WAIT = 0.005
 """Seconds to wait for records while only acknowledgements are missing."""
 IDLE_WAIT = 0.1
@@ -127,7 +129,7 @@ class Loop:
             return self._poll_with_room()
         now = self._clock()
         self._full_since = now if self._full_since is None else self._full_since
-        self._finish(self._lanes.collect(BUSY_WAIT))
+        self._finish(self._lanes.collect(FULL_WAIT))
         if now - self._full_since < PAUSE_AFTER:
             return ()
         self._pause(True)
