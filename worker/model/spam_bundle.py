@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,9 @@ def make(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, out: 
     config, tokenizer = config_json(encoder.config, LABELS), plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
     both = graphs(config, tensors, encode(_calibration(splits.train)))
-    validation, test = _Measured(both, encode, splits.validation), _Measured(both, encode, splits.test)
+    # The project's own texts are too few to have a say in temperature and threshold.
+    fitting = [row for row in splits.validation if row.channel != "modern"]
+    validation, test = _Measured(both, encode, fitting), _Measured(both, encode, splits.test)
     temperature = fit_temperature(validation.quantized, validation.truth, validation.weights)
     scores = probabilities(validation.quantized, temperature)
     threshold = fit_threshold(scores, validation.truth, validation.channels)
@@ -142,6 +143,4 @@ def _swap_in(out: Path, files: dict[str, bytes], fields: dict[str, Any]) -> bund
         (made.path / "README.md").write_text(spam_card.card(made), "utf-8")
         for name in sorted(os.listdir(folder), key=lambda name: name == bundle.MANIFEST):
             os.replace(made.path / name, out / name)
-        shutil.rmtree(folder, ignore_errors=True)
-        Path(folder).mkdir()
     return bundle.load(out)

@@ -89,7 +89,8 @@ ECE: expected calibration error of the spam score, ten equal bins. Agreement: sa
 
 The SMS collection has a test file of its own. From each other source whole groups of near-duplicates (Jaccard of word
 triples at least 0.6) were held out, so no test text has a near-duplicate in training; campaigns of more than three
-variants stayed in training. Temperature and threshold were fitted on validation texts, and every choice was made there.
+variants stayed in training. Temperature and threshold were fitted on validation texts; how the weights were chosen, and
+what to expect of fresh messages, is in `docs/models.md`.
 
 ## Limits
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model import spam_data
-from worker.model.spam_data import Labelled, augment, groups, splice
+from worker.model.spam_data import Labelled, augment, groups
 
 OFFER = "Congratulations you have won a prize of 1000 pounds call 0900 1234 now to claim it today"
 
@@ -53,25 +53,6 @@ def test_no_near_duplicate_crosses_splits(splits):
         assert len(kinds) == 1
 
 
-def test_texts_for_training_alone_leave_the_held_out_ones_as_they_are(splits, tmp_path):
-    rows = [orjson.loads(line) for line in (tmp_path / "extra.jsonl").read_bytes().splitlines()]
-    more = [{"text": f"{OFFER} {_letters(n)}", "label": "ham", "train_only": True} for n in range(3)]
-    again = spam_data.load_splits(tmp_path, write(tmp_path / "more.jsonl", more[:1] + rows + more[1:]))
-    assert (again.validation, again.test) == (splits.validation, splits.test)
-    assert [row for row in again.train if row not in splits.train] == [
-        Labelled(row["text"], 0, "modern", train_only=True) for row in more
-    ]
-
-
-def test_nothing_like_a_text_for_training_alone_is_held_out(splits, tmp_path):
-    rows = [orjson.loads(line) for line in (tmp_path / "extra.jsonl").read_bytes().splitlines()]
-    held = next(row for row in splits.test if row.channel == "modern")
-    twin = {"text": held.text.upper(), "label": "ham", "train_only": True}
-    again = spam_data.load_splits(tmp_path, write(tmp_path / "more.jsonl", [*rows, twin]))
-    assert held in again.train
-    assert held not in again.test + again.validation
-
-
 def test_texts_of_the_sms_test_file_with_a_twin_in_training_are_known(splits):
     assert splits.sms_leaks == {OFFER.replace("1000", "2000")}
 
@@ -91,13 +72,6 @@ def test_augmenting_never_loses_the_text(text, channel, label, seed):
     found = augment(row, random.Random(seed))
     assert found.strip() or not text.strip()
     assert found == augment(row, random.Random(seed))
-
-
-def test_spliced_text_begins_with_one_and_ends_with_the_other():
-    """Texts that no augmentation touches."""
-    one, other = Labelled("a b c", 0, "sms"), Labelled("w x y z", 0, "sms")
-    found = [splice(one, other, random.Random(seed)) for seed in range(30)]
-    assert max(set(found), key=found.count) == "a b y z"
 
 
 def test_own_texts_are_none_of_the_collections():
