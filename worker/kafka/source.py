@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kafka")
 COMMIT_SECONDS = 5.0
 """How long the last commit of a partition may take."""
+# For a header name that is not UTF-8 the client's method returns a broken list with an error pending. A call through
+# C checks for that; one that the interpreter has specialized does not, and what follows is a crash.
+_headers_of = methodcaller("headers")
 _HARMLESS = {KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED}
 
 
@@ -216,6 +220,6 @@ def record(message: Any) -> Record:
 def _headers(message: Any) -> tuple[Headers, bool]:
     """The headers, and whether they could not be read: the client fails on names that are not UTF-8."""
     try:
-        return message.headers() or [], False
+        return _headers_of(message) or [], False
     except (SystemError, UnicodeDecodeError):
         return [], True
