@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
 def save(name: str, conditions: dict[str, Any], figures: dict[str, Any]) -> None:
     """Keep a result with the command and the conditions under which it was measured."""
     RESULTS.mkdir(exist_ok=True)
-    benchmark = sys.argv[0].removeprefix("bench ")
+    benchmark = Path(sys.argv[0].removeprefix("bench ")).stem
     # A folder of the measuring machine says nothing to others: the last two parts of a path do.
     words = ["/".join(Path(word).parts[-2:]) if "/" in word else word for word in sys.argv[1:]]
     results = {

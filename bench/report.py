@@ -41,12 +41,20 @@ def section(name: str, result: dict[str, Any]) -> str:
 
 
 def table(figures: dict[str, Any]) -> list[str]:
-    """A row a figure; the columns are what the figures hold."""
+    """A row a figure; the columns are what the figures hold. Lists of rows follow as tables of their own."""
+    lists = {name: value for name, value in figures.items() if isinstance(value, list)}
+    figures = {name: value for name, value in figures.items() if name not in lists}
     rows = {name: value if isinstance(value, dict) else {"value": value} for name, value in figures.items()}
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     head = [f"| figure | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     body = [f"| {name} | {' | '.join(_plain(row.get(c, '')) for c in columns)} |" for name, row in rows.items()]
-    return head + body
+    return head + body + [line for value in lists.values() for line in ("", *_list_table(value))]
+
+
+def _list_table(rows: list[dict[str, Any]]) -> list[str]:
+    columns = [name for name, value in rows[0].items() if not isinstance(value, list)]
+    head = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    return head + [f"| {' | '.join(_plain(row[c]) for c in columns)} |" for row in rows]
 
 
 def _plain(value: Any) -> str:
