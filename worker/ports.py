@@ -55,7 +55,7 @@ class Source(Protocol):
         """Commit the next offsets to read.
 
         A refusal is no error: the listener is told, and the records will be committed later or redelivered. With
-        `wait` it returns when the brokers have answered, or after a few seconds without an answer.
+        `wait` it returns when the brokers have answered, or, outside of a rebalance, after a few seconds without one.
         """
 
     def ends(self) -> Mapping[Partition, int]:

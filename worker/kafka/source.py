@@ -46,6 +46,7 @@ class KafkaSource:
         self._assigned: dict[Partition, None] = {}
         self._raised: BaseException | None = None
         self._fetched: list[Message] = []
+        self._rebalancing = False
         self._paused = False
 
     def start(self, listener: RebalanceListener) -> None:
@@ -103,16 +104,26 @@ class KafkaSource:
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
         entries = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
-        if wait:
+        if wait and not self._rebalancing:
             self._commit_within(entries, COMMIT_SECONDS)
-            return
+        else:
+            self._commit(entries, wait)
+
+    def _commit(self, entries: list[TopicPartition], wait: bool) -> None:
         try:
-            self._client.commit(offsets=entries, asynchronous=True)
+            if wait:
+                self._client.commit(offsets=entries, asynchronous=False)
+            else:
+                self._client.commit(offsets=entries, asynchronous=True)
         except KafkaException as error:
             self._refused(error.args[0])
 
     def _commit_within(self, entries: list[TopicPartition], seconds: float) -> None:
-        """Commit and wait; the client's own call waits for ever while the brokers are away."""
+        """Commit and wait; the client's own call waits for ever while the brokers are away.
+
+        Not from within a callback: there the client serves no other thread. A worker that hangs in a revoke because
+        the brokers left in that moment is found by its liveness probe.
+        """
         refusals: list[KafkaError] = []
 
         def call() -> None:
@@ -181,10 +192,12 @@ class KafkaSource:
 
     def _leave(self, partitions: list[TopicPartition], how: str) -> None:
         gone = _named(partitions)
+        self._rebalancing = True
         try:
             if self._listener is not None:
                 getattr(self._listener, how)(gone)
         finally:
+            self._rebalancing = False
             for partition in gone:
                 self._assigned.pop(partition, None)
 
