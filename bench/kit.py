@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from worker.broker.ports import free_port
 from worker.demo import corpus
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from worker.pipeline.messages import Record
 
+__all__ = ["Worker", "free_port", "kafka", "machine", "quantile", "read_until", "save", "spread", "texts"]
 RESULTS = Path(__file__).parent / "results"
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16")
 
@@ -135,14 +137,6 @@ class Worker:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.live import Live
 
 from worker.broker import open_broker
+from worker.broker.ports import free_port
 from worker.commands.run import Stop
 from worker.demo import corpus
 from worker.demo.tally import Seen, Tally
@@ -87,7 +88,7 @@ class _Worker:
     """`winnow run` in a process of its own."""
 
     def __init__(self, broker: Broker, options: Options) -> None:
-        self._port = options.port or _free_port()
+        self._port = options.port or free_port()
         settings = {
             "kafka.bootstrap_servers": broker.bootstrap_servers,
             "kafka.input_topics": INPUT,
@@ -337,14 +338,6 @@ def _sentence(tally: Tally, sent: int) -> str:
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 1)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _say(line: str) -> None:
