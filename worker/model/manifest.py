@@ -32,24 +32,29 @@ class Agreement(_Frozen):
 
 
 class Quantization(_Frozen):
-    """How numbers are stored and multiplied."""
+    """How numbers are stored and multiplied.
 
-    weights: Literal["float32", "int8 by column"]
-    activations: Literal["float32", "static uint8"]
-    embeddings: Literal["float32", "int8 by row"]
+    `fp32_parts` names what stayed FP32 because INT8 cost too much there; `as imported` is a graph somebody else made.
+    """
+
+    weights: Literal["float32", "int8 by column", "as imported"]
+    activations: Literal["float32", "static uint8", "as imported"]
+    embeddings: Literal["float32", "int8 by row", "as imported"]
+    fp32_parts: tuple[str, ...] = ()
     calibration: str = ""
     calibration_texts: int = 0
     against_fp32: Agreement | None = None
 
 
 class Figures(_Frozen):
-    """How one graph did on one set of texts; precision, recall and F1 by label."""
+    """How one graph did on one set of texts: precision, recall and F1 by label; `metrics` has whatever else there is."""
 
-    accuracy: Share
-    precision: dict[str, Share]
-    recall: dict[str, Share]
-    f1: dict[str, Share]
-    calibration_error: Share
+    accuracy: Share | None = None
+    precision: dict[str, Share] = Field(default_factory=dict)
+    recall: dict[str, Share] = Field(default_factory=dict)
+    f1: dict[str, Share] = Field(default_factory=dict)
+    calibration_error: Share | None = None
+    metrics: dict[str, float] = Field(default_factory=dict)
 
 
 class Evaluation(_Frozen):
@@ -59,13 +64,13 @@ class Evaluation(_Frozen):
     texts: PositiveInt
     per_label: dict[str, int]
     quantized: Figures
-    fp32: Figures
-    same_label: Share
+    fp32: Figures | None = None
+    same_label: Share | None = None
     note: str = ""
 
 
 class Probe(_Frozen):
-    """A text and the logits it must give."""
+    """A text and the logits it must give; for the task `token` those of all its tokens, one token after the other."""
 
     text: str
     logits: tuple[float, ...]
