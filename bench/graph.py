@@ -1,6 +1,6 @@
 """Tokens per second of one network in three graphs: FP32, exported + `quantize_dynamic`, and ours, static INT8.
 
-    python -m bench.graph --size base --json graph.json
+    python -m bench.graph --model bert --task token --json graph.json
 
 Needs the extra `train` (torch exports the first two). Weights are random and the same for all; batches are full and
 the same for all; one lane is one thread running one session, two lanes are two threads sharing it. Candidates take
@@ -17,7 +17,7 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime
@@ -25,10 +25,18 @@ import orjson
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bench import kit
-from worker.model.assemble import graphs
-from worker.model.random_bundle import SIZES, random_checkpoint, random_config
+from worker.model.calibrate import calibrate
+from worker.model.graph import build
+from worker.model.network import from_checkpoint
 from worker.model.session import open_session, session_options
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+SIZES = {"small": 384, "base": 768}
+MODELS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
+TASKS = {"sequence": "AutoModelForSequenceClassification", "token": "AutoModelForTokenClassification"}
+LABELS = {"sequence": 2, "token": 9}
 SHAPES = ((1, 32), (4, 32), (8, 32), (16, 32), (4, 128), (1, 512))
 FP32, DYNAMIC, OURS = "exported, FP32", "exported + quantize_dynamic", "ours, static INT8"
 
@@ -48,14 +56,32 @@ class Cell:
         return statistics.median(self.rounds)
 
 
-def export(config: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -> None:
-    """What `transformers` plus `torch.onnx.export` make of the checkpoint, dynamic in both axes."""
+def random_model(kind: str, task: str, size: str, attention: str | None) -> PreTrainedModel:
+    """6 layers of 384 or 768 with 12 heads and 30,522 wordpieces, initialized as transformers does it.
+
+    `attention` is the implementation that is exported; `None`: what transformers takes unless it is told.
+    """
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    labels = {i: f"label {i}" for i in range(LABELS[task])}
+    config = transformers.AutoConfig.for_model(kind, vocab_size=30522, id2label=labels)
+    config.hidden_size, config.num_hidden_layers, config.num_attention_heads = SIZES[size], 6, 12
+    setattr(config, "hidden_dim" if kind == "distilbert" else "intermediate_size", 4 * SIZES[size])
+    if kind == "electra":
+        config.embedding_size = SIZES[size]
+    if kind in ("roberta", "xlm-roberta", "mpnet"):
+        config.max_position_embeddings = 514
+    return getattr(transformers, TASKS[task]).from_config(config, attn_implementation=attention).eval()
+
+
+def export(model: PreTrainedModel, task: str, path: Path) -> None:
+    """What `torch.onnx.export` makes of the model, dynamic in both axes."""
     import torch
 
-    from worker.model.train import new_model
-
-    model = new_model(config, tensors, 0).eval()
     example = torch.randint(1000, 30000, (2, 16))
+    axes = {0: "b", 1: "s"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks about values that do not change here
         torch.onnx.export(
@@ -64,27 +90,32 @@ def export(config: dict[str, Any], tensors: dict[str, np.ndarray], path: Path) -
             str(path),
             input_names=["input_ids", "attention_mask"],
             output_names=["logits"],
-            dynamic_axes={"input_ids": {0: "b", 1: "s"}, "attention_mask": {0: "b", 1: "s"}, "logits": {0: "b"}},
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": axes if task == "token" else {0: "b"}},
             opset_version=17,
             dynamo=False,
         )
 
 
-def sessions(size: str) -> dict[str, onnxruntime.InferenceSession]:
+def sessions(kind: str, task: str, size: str, attention: str | None = None) -> dict[str, onnxruntime.InferenceSession]:
     """The three candidates; the exported ones keep the optimizations that sessions have by default."""
-    config = random_config(size)
-    tensors = random_checkpoint(config)
-    rng = np.random.default_rng(0)
-    calibration = [rng.integers(1000, 30000, n).tolist() for n in (16, 32, 64, 128, 256)]
+    model = random_model(kind, task, size, attention)
     with tempfile.TemporaryDirectory() as folder:
         exported, dynamic = Path(folder) / "model.onnx", Path(folder) / "dynamic.onnx"
-        export(config, tensors, exported)
+        export(model, task, exported)
         quantize_dynamic(exported, dynamic, weight_type=QuantType.QInt8)
         found = {
             name: onnxruntime.InferenceSession(str(path), session_options(), providers=["CPUExecutionProvider"])
             for name, path in ((FP32, exported), (DYNAMIC, dynamic))
         }
-    return {**found, OURS: open_session(graphs(config, tensors, calibration).quantized)}
+    return {**found, OURS: open_session(_ours(model))}
+
+
+def _ours(model: PreTrainedModel) -> bytes:
+    config = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    network = from_checkpoint(config, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    rng = np.random.default_rng(0)
+    ranges = calibrate(network, [rng.integers(1000, 30000, n).tolist() for n in (16, 32, 64, 128, 256)])
+    return bytes(build(network, ranges).SerializeToString())
 
 
 def feeds(session: onnxruntime.InferenceSession, messages: int, tokens: int) -> dict[str, np.ndarray]:
@@ -174,17 +205,23 @@ def show(figures: dict[str, Any], rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench graph", description=__doc__)
-    parser.add_argument("--size", choices=sorted(SIZES), default="base")
+    parser.add_argument("--model", choices=MODELS, default="distilbert")
+    parser.add_argument("--task", choices=sorted(TASKS), default="sequence")
+    parser.add_argument("--size", choices=sorted(SIZES), default="small", help="6 layers of 384 or of 768")
+    parser.add_argument("--attention", choices=("eager", "sdpa"), help="what is exported instead of the default")
     parser.add_argument("--rounds", type=int, default=5, help="at least 5 for figures to quote")
     parser.add_argument("--seconds", type=float, default=0.5, help="per candidate, shape and round")
     parser.add_argument("--json", type=Path, help="write the figures there instead of into bench/results")
     options = parser.parse_args()
-    conditions = kit.machine() | {"size": options.size, "rounds": options.rounds, "seconds": options.seconds}
+    asked = {name: getattr(options, name) for name in ("model", "task", "size", "attention", "rounds", "seconds")}
+    conditions = kit.machine() | asked
     print(f"{conditions['cpu']}: {' '.join(conditions['instruction_sets'])}; onnxruntime {conditions['onnxruntime']}")
-    figures = summary(measure(sessions(options.size), options.rounds, options.seconds))
+    found = sessions(options.model, options.task, options.size, options.attention)
+    figures = summary(measure(found, options.rounds, options.seconds))
     show(figures, options.rounds)
     if options.json is None:
-        kit.save(f"graph-{options.size}", conditions, figures)
+        kind = () if (options.model, options.task) == ("distilbert", "sequence") else (options.model, options.task)
+        kit.save("-".join(["graph", *kind, options.size]), conditions, figures)
     else:
         document = {"conditions": conditions, "figures": figures}
         options.json.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")

@@ -13,8 +13,9 @@ sys.path.insert(0, str(ROOT))
 from prometheus_client import CollectorRegistry  # noqa: E402
 
 from worker.config import Settings, environment_name, reference  # noqa: E402
-from worker.metrics import KINDS, REASONS, Metrics  # noqa: E402
+from worker.metrics import KINDS, MOST_LABELS, OTHER, REASONS, Metrics  # noqa: E402
 from worker.pipeline.batches import CloseReason  # noqa: E402
+from worker.pipeline.decision import ACTIONS  # noqa: E402
 from worker.pipeline.encode import ModelIdentity  # noqa: E402
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ by partition exists from the start, at zero. No label and no value holds anythin
 """
 
 LABELS = {
-    "label": "the bundle's labels",
+    "label": f"the bundle's labels and the fallback; those beyond the first {MOST_LABELS} are `{OTHER}`",
+    "type": 'likewise the types of entities that the bundle finds; with `entities.aggregation = "none"` its tags',
+    "action": ", ".join(f"`{action}`" for action in ACTIONS),
     "stage, reason": "; ".join(f"{s}: {', '.join(f'`{r}`' for r in reasons)}" for s, reasons in REASONS.items()),
     "reason": ", ".join(f"`{reason.value}`" for reason in CloseReason),
     "stage": "`tokenize`, `queue`, `infer`",
@@ -120,7 +123,7 @@ def _code(text: str) -> str:
 
 def metrics() -> str:
     registry = CollectorRegistry()
-    Metrics(registry, ["label"]).describe(ModelIdentity("name", "digest"), 1)
+    Metrics(registry, ["label"], ["type"]).describe(ModelIdentity("name", "digest"), 1)
     lines = ["\n| metric | type | labels | what |\n|---|---|---|---|\n"]
     lines += [_row(metric) for metric in registry.collect()]
     values = ["\n## Values of labels\n\n| labels | values |\n|---|---|\n"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from worker.health import Health
 from worker.lanes import Completed, Lanes
 from worker.loop import Bounds, Loop, Steps
@@ -14,8 +16,9 @@ from worker.pipeline.batches import Item
 from worker.pipeline.decode import json_decoder
 from worker.pipeline.encode import Encoder, ModelIdentity
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Classification, Record, Request, Skip
+from worker.pipeline.messages import Classification, Partial, Record, Request, Skip
 from worker.pipeline.tokenization import Encoded
+from worker.pipeline.windows import Cutter, JoinTexts, Windows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,14 +59,30 @@ def says(text: str) -> Classification:
     return Classification(label, max(spam, 1 - spam), {"ham": 1 - spam, "spam": spam})
 
 
+def says_of_window(ids: Sequence[int]) -> Partial:
+    """What the stub model says of a window: a function of its ids alone."""
+    spam = sum(ids) % 100 / 100
+    return Partial(np.array([1 - spam, spam]))
+
+
+def in_windows(longest: int = 30, overlap: int = 4, limit: int = 3) -> Windows:
+    """Texts of more than `longest` of the stub's tokens are read in windows, `limit` at a time."""
+
+    def classify(scores: Sequence[float]) -> Classification:
+        best = max(range(2), key=scores.__getitem__)
+        return Classification(LABELS[best], scores[best], dict(zip(LABELS, scores, strict=True)))
+
+    return Windows(Cutter(longest, overlap, 1, 1), JoinTexts("mean", classify), limit)
+
+
 class StubRun:
     def __init__(self, model: StubClassifier) -> None:
         self._model = model
 
-    def __call__(self, items: Sequence[Item]) -> list[Classification]:
+    def __call__(self, items: Sequence[Item]) -> list[Classification | Partial]:
         self._model.runs.append(len(items))
         self._model.before([item.request.text for item in items])
-        return [says(item.request.text) for item in items]
+        return [says(item.request.text) if item.window is None else says_of_window(item.ids) for item in items]
 
     def terminate(self) -> None:
         self._model.terminated += 1
@@ -159,6 +178,8 @@ def bench(
     inline: bool = False,
     source: MemorySource | None = None,
     sink: MemorySink | None = None,
+    windows: Windows | None = None,
+    max_characters: int = 2_000,
     **bounds: float,
 ) -> Bench:
     """A loop over memory whose lanes run, `inline` or as threads; its source has been started."""
@@ -168,8 +189,8 @@ def bench(
     batcher = Batcher(8, 64, 0.02, bucket_edges(512))
     threads = (InlineLanes if inline else Lanes)(classifier or StubClassifier(), lanes, clock, run_timeout=30.0)
     steps = Steps(
-        json_decoder("/text", "/id", 100_000, 2_000), tokenize, batcher, threads, ledger,
-        Encoder(MODEL, True, ["traceparent"], 100_000),
+        json_decoder("/text", "/id", 100_000, max_characters), tokenize, batcher, threads, ledger,
+        Encoder(MODEL, True, ["traceparent"], 100_000), windows or Windows(),
     )  # fmt: skip
     limits = {"in_flight": 512, "bytes_in_flight": 1 << 24, "commit_interval": 0.0, "drain": 5.0, "revoke": 5.0}
     loop = Loop(

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import onnxruntime
 
+from worker.pipeline.messages import Partial
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
     from worker.pipeline.batches import Item
     from worker.pipeline.infer import OnnxModel
+    from worker.pipeline.interpret import Interpreter
     from worker.pipeline.messages import Classification
 
 
@@ -22,14 +25,14 @@ class OnnxClassifier:
 
     Args:
         model: runs the graph.
-        interpret: logits of shape [rows, labels] to one classification a row.
+        interpret: what logits mean for the task.
         canary: token ids of a text that is known to work.
     """
 
     def __init__(
         self,
         model: OnnxModel,
-        interpret: Callable[[NDArray[np.float32]], list[Classification]],
+        interpret: Interpreter,
         canary: Sequence[int],
     ) -> None:
         self.model = model
@@ -45,9 +48,13 @@ class _OnnxRun:
         self._classifier = classifier
         self._options = onnxruntime.RunOptions()
 
-    def __call__(self, items: Sequence[Item]) -> list[Classification]:
+    def __call__(self, items: Sequence[Item]) -> list[Classification | Partial]:
         self._options.terminate = False
-        return self._classifier.interpret(self._classifier.model([item.ids for item in items], self._options))
+        interpret = self._classifier.interpret
+        scores = interpret.scores(self._classifier.model([item.ids for item in items], self._options))
+        if all(item.window is None for item in items):
+            return [*interpret.each(scores, items)]
+        return [_said(interpret, scores[row : row + 1], item) for row, item in enumerate(items)]
 
     def terminate(self) -> None:
         self._options.terminate = True
@@ -55,3 +62,10 @@ class _OnnxRun:
     def check(self) -> None:
         self._options.terminate = False
         self._classifier.model([self._classifier.canary], self._options)
+
+
+def _said(interpret: Interpreter, scores: NDArray[np.float64], item: Item) -> Classification | Partial:
+    """What the scores of one row say; of a window nothing yet."""
+    if item.window is None:
+        return interpret.each(scores, [item])[0]
+    return Partial(scores[0] if scores.ndim == 2 else scores[0, : len(item.ids)])

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.errors import StageError
-from worker.pipeline.messages import Rejection, Result
+from worker.pipeline.messages import Partial, Rejection, Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from worker.pipeline.batches import Batch, Item
+    from worker.pipeline.messages import Said
     from worker.ports import Classifier, Clock, Run
 
 
@@ -25,7 +26,7 @@ class Completed(NamedTuple):
     """A batch that went through a lane, with one outcome an item, in order."""
 
     batch: Batch
-    outcomes: list[Result | Rejection]
+    outcomes: list[Said]
     queued: float
     """Seconds between submission and start."""
     seconds: float
@@ -161,7 +162,7 @@ class Lanes:
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread must end the process
             self._done.put(error)
 
-    def _outcomes(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
+    def _outcomes(self, lane: _Lane, items: Sequence[Item]) -> list[Said]:
         outcomes = self._bisect(lane, items)
         if all(isinstance(outcome, Rejection) for outcome in outcomes):
             # Not one row came through: if a known good text fails too, the messages are not to blame.
@@ -169,7 +170,7 @@ class Lanes:
                 lane.run.check()
         return outcomes
 
-    def _bisect(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
+    def _bisect(self, lane: _Lane, items: Sequence[Item]) -> list[Said]:
         try:
             return self._run(lane, items)
         except Exception as error:  # noqa: BLE001 - any failure of a run is isolated to its culprit
@@ -178,17 +179,17 @@ class Lanes:
         half = len(items) // 2
         return self._bisect(lane, items[:half]) + self._bisect(lane, items[half:])
 
-    def _alone(self, lane: _Lane, items: Sequence[Item], kind: str) -> Result | Rejection:
+    def _alone(self, lane: _Lane, items: Sequence[Item], kind: str) -> Said:
         """One more try: a run that was stopped while the whole process stood still says nothing of its message."""
         try:
             return self._run(lane, items)[0]
         except Exception:  # noqa: BLE001 - as above
             return Rejection("infer", "model-error", f"The model failed on this message ({kind}).", kind)
 
-    def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Result | Rejection]:
+    def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Said]:
         with lane.timed(self._clock):
             said = lane.run(items)
         return [
-            Result(item.request, classification, item.truncated, len(item.ids))
-            for item, classification in zip(items, said, strict=True)
+            one if isinstance(one, Partial) else Result(item.request, one, item.truncated, len(item.ids))
+            for item, one in zip(items, said, strict=True)
         ]

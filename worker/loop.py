@@ -15,7 +15,7 @@ import structlog
 from worker.errors import InvalidMessage
 from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.messages import Forward, Rejection, Result, Skip
-from worker.pipeline.tokenization import tokenize_each
+from worker.pipeline.tokenization import portions, tokenize_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.pipeline.ledger import Ledger, Slot
     from worker.pipeline.messages import Outcome, Partition, Record, Request
     from worker.pipeline.tokenization import Tokenize
+    from worker.pipeline.windows import Windows
     from worker.ports import Clock, Observer, Sink, Source
 
 log = structlog.get_logger("loop")
@@ -68,6 +69,7 @@ class Steps(NamedTuple):
     lanes: Lanes
     ledger: Ledger
     encode: Encoder
+    windows: Windows
 
 
 class Loop:
@@ -87,7 +89,7 @@ class Loop:
     ) -> None:
         self._source = source
         self._sink = sink
-        self._decode, self._tokenize, self._batcher, self._lanes, self._ledger, self._encode = steps
+        self._decode, self._tokenize, self._batcher, self._lanes, self._ledger, self._encode, self._windows = steps
         self._bounds = bounds
         self._tombstone = tombstone
         self._clock = clock
@@ -179,30 +181,52 @@ class Loop:
             return Rejection("decode", error.reason, str(error), type(error).__name__)
 
     def _batch(self, requests: list[tuple[Slot, Request]]) -> None:
+        texts = [request.text for _, request in requests]
+        for some in portions(texts):
+            if some.start:
+                # Tokenizing long texts takes its time; the lanes are not to stand idle meanwhile.
+                self._finish(self._lanes.collect())
+                self._hand_over(None)
+            self._tokenize_some(requests[some], texts[some])
+
+    def _tokenize_some(self, requests: list[tuple[Slot, Request]], texts: list[str]) -> None:
         started = self._clock()
-        encoded = tokenize_each(self._tokenize, [request.text for _, request in requests])
-        truncated = 0
+        encoded = tokenize_each(self._tokenize, texts)
+        add, longest, truncated = self._batcher.add, self._windows.longest, 0
         for (slot, request), tokens in zip(requests, encoded, strict=True):
             if isinstance(tokens, Rejection):
                 self._ledger.finish(slot, tokens)
                 continue
-            cut = tokens.truncated or request.truncated
+            ids, cut, spans = tokens
+            cut = cut or request.truncated
             truncated += cut
-            self._batcher.add(Item(slot, request, tokens.ids, cut, slot.arrived))
+            if len(ids) > longest:
+                self._windows.add(slot, request, ids, cut)
+            else:
+                add(Item(slot, request, ids, cut, slot.arrived, spans))
         self._observer.tokenized(len(requests), truncated, self._clock() - started)
 
     def _advance(self, hurry: CloseReason | None = None) -> None:
         """Take back what the lanes finished, write it out in order, and hand over what is due."""
         self._finish(self._lanes.collect())
+        self._feed()
         self._hand_over(hurry)
         self._publish()
         self._sink.poll()
 
     def _finish(self, completed: Iterable[Completed]) -> None:
+        finish = self._ledger.finish
         for done in completed:
             self._observer.ran(done.batch, done.queued, done.seconds)
-            for item, outcome in zip(done.batch.items, done.outcomes, strict=True):
-                self._ledger.finish(item.slot, outcome)
+            for item, said in zip(done.batch.items, done.outcomes, strict=True):
+                outcome = said if item.window is None else self._windows.back(item.window, said)
+                if outcome is not None:
+                    finish(item.slot, outcome)  # type: ignore[arg-type] # only windows are partial
+
+    def _feed(self) -> None:
+        """Give the batcher the next windows of long texts."""
+        for item in self._windows.feed(self._clock()):
+            self._batcher.add(item)
 
     def _hand_over(self, hurry: CloseReason | None) -> None:
         while self._lanes.room:
@@ -222,8 +246,7 @@ class Loop:
             if rejection is not None:
                 self._observer.dead_letter(rejection)
             elif isinstance(slot.outcome, Result):
-                said = slot.outcome.classification
-                self._observer.result(said.label, said.score)
+                self._observer.result(slot.outcome)
             self._sink.send(outgoing, partial(self._delivered, slot))
 
     def _delivered(self, slot: Slot) -> None:
@@ -299,7 +322,7 @@ class Loop:
 
     def _give_up(self, kind: str, partitions: Sequence[Partition], started: float) -> None:
         given_up = self._ledger.drop(partitions)
-        self._batcher.discard(lambda item: item.slot.dropped)
+        self._windows.taken_back(self._batcher.discard(lambda item: item.slot.dropped))
         for partition in partitions:
             self._assigned.pop(partition, None)
         self._changed(kind, given_up, self._clock() - started)

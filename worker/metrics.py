@@ -14,13 +14,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 import worker
 from worker.counting import Counts, Distribution, Distributions
 from worker.pipeline.batches import CloseReason
+from worker.pipeline.decision import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.pipeline.batches import Batch
     from worker.pipeline.encode import ModelIdentity
-    from worker.pipeline.messages import Partition, Rejection
+    from worker.pipeline.messages import Classification, Partition, Rejection, Result
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 SCORES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
@@ -37,19 +38,27 @@ REASONS = {
     "encode": ("result-too-large",),
 }  # fmt: skip
 KINDS = ("assigned", "revoked", "lost")
+MOST_LABELS = 250
+"""Labels, or types of entities, that have series of their own; those beyond share one."""
+OTHER = "(other)"
 
 
 class Metrics:
     """The worker's metrics, as the loop's `Observer`. Used by one thread; scraped by another."""
 
     def __init__(
-        self, registry: CollectorRegistry, labels: Sequence[str], clock: Callable[[], float] = time.time
+        self,
+        registry: CollectorRegistry,
+        labels: Sequence[str],
+        types: Sequence[str] = (),
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """Register everything.
 
         Args:
             registry: where the metrics live.
-            labels: the model's labels.
+            labels: what the label of a result may be.
+            types: what an entity may be.
             clock: seconds since the epoch, for the time between a message's broker timestamp and its delivery.
         """
         self._clock = clock
@@ -58,10 +67,7 @@ class Metrics:
         self._consumed = counter("consumed", "Messages read from the input topics.")
         self._tombstones = counter("tombstones", "Messages without a value.")
         self._rewinds = counter("rewinds", "Times a partition's offsets went backwards.")
-        results = Counts("winnow_results", "Results handed to the producer, by label.", "label", labels)
-        self._results = results.register(registry)
-        scores = Distributions("winnow_score", "Score of the chosen label.", SCORES, "label", labels)
-        self._scores = scores.register(registry)
+        self._register_answers(labels, types)
         dead = counter("dead_letters", "Dead letters, by stage and reason.", "stage", "reason")
         self._dead = {(s, r): dead.labels(s, r) for s, reasons in REASONS.items() for r in reasons}
         delivered = Counts("winnow_delivered", "Results and dead letters acknowledged by the brokers.")
@@ -95,6 +101,32 @@ class Metrics:
         self._progress = gauge("last_progress_timestamp_seconds", "When the last acknowledgement came.")
         self._progressed = clock()
         self._progress.set(self._progressed)
+
+    def _register_answers(self, labels: Sequence[str], types: Sequence[str]) -> None:
+        """Metrics of what the model says: they are counted for each message."""
+        registry, by_label, by_type = self._registry, _series(labels), _series(types)
+        results = Counts(
+            "winnow_results",
+            "Results handed to the producer, by label; a result with several labels counts for each.",
+            "label",
+            list(dict.fromkeys(by_label.values())),
+        ).register(registry)
+        scores = Distributions(
+            "winnow_score", "Score of a label that a result has.", SCORES, "label", list(results)
+        ).register(registry)
+        self._answers = {label: (results[name], scores[name]) for label, name in by_label.items()}
+        entities = Counts(
+            "winnow_entities", "Entities in results, by type.", "type", list(dict.fromkeys(by_type.values()))
+        ).register(registry)
+        certain = Distributions("winnow_entity_score", "Score of an entity.", SCORES, "type", list(entities)).register(
+            registry
+        )
+        self._entities = {kind: (entities[name], certain[name]) for kind, name in by_type.items()}
+        actions = Counts("winnow_actions", "Results with an action, by action.", "action", ACTIONS)
+        self._actions = actions.register(registry)
+        self._abstained = self._counter("abstained", "Results for which no score was high enough for a label.")
+        self._windowed = self._counter("windowed", "Results of texts that were read in windows.")
+        self._windows = self._counter("windows", "Windows of those texts.")
 
     def describe(self, model: ModelIdentity, lanes: int) -> None:
         """Say what runs: bundle, versions, lanes."""
@@ -143,9 +175,28 @@ class Metrics:
         self._queue.observe(queued)
         self._infer.observe(seconds)
 
-    def result(self, label: str, score: float) -> None:
-        self._results[label].value += 1
-        self._scores[label].observe(score)
+    def result(self, result: Result) -> None:
+        label, score, _, labels, entities, action, abstained = result.classification
+        if labels or entities is not None:
+            self._several(result.classification)
+        elif label is not None and score is not None:
+            count, scores = self._answers[label]
+            count.value += 1
+            scores.observe(score)
+        if action is not None:
+            self._actions[action].value += 1
+        if abstained:
+            self._abstained.inc()
+        if result.windows > 1:
+            self._windowed.inc()
+            self._windows.inc(result.windows)
+
+    def _several(self, said: Classification) -> None:
+        found = [(self._answers[label], score) for label, score in said.labels or ()]
+        found += [(self._entities[entity.entity_group], entity.score) for entity in said.entities or ()]
+        for (count, scores), score in found:
+            count.value += 1
+            scores.observe(score)
 
     def dead_letter(self, rejection: Rejection) -> None:
         self._dead[rejection.stage, rejection.reason].inc()
@@ -183,3 +234,8 @@ class Metrics:
         for topic, partition in gone:
             self._lag.remove(topic, str(partition))
         self._lagging -= gone
+
+
+def _series(values: Sequence[str]) -> dict[str, str]:
+    """The series in which each value is counted."""
+    return {value: value if number < MOST_LABELS else OTHER for number, value in enumerate(values)}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from worker.app import Model
     from worker.config import BatchingSettings
     from worker.pipeline.messages import Request
+    from worker.pipeline.windows import Windows
 
 CHUNK = 512
 RUN_TIMEOUT = 60.0
@@ -43,27 +44,34 @@ class Offline:
         self._lanes.close(RUN_TIMEOUT)
 
     def _chunk(self, requests: list[Request]) -> Iterator[Result | Rejection]:
-        ledger, batcher = Ledger(), self._batcher()
+        ledger, batcher, windows = Ledger(), self._batcher(), self._model.windows(self._batching)
         encoded = tokenize_each(self._model.tokenizer, [request.text for request in requests])
         for number, (request, tokens) in enumerate(zip(requests, encoded, strict=True)):
             slot = ledger.open(Record("", 0, number, None, None, [], None), 0.0)
-            assert slot is not None
             if isinstance(tokens, Rejection):
                 ledger.finish(slot, tokens)
+                continue
+            truncated = tokens.truncated or request.truncated
+            if len(tokens.ids) > windows.longest:
+                windows.add(slot, request, tokens.ids, truncated)
             else:
-                batcher.add(Item(slot, request, tokens.ids, tokens.truncated or request.truncated, 0.0))
+                batcher.add(Item(slot, request, tokens.ids, truncated, 0.0, tokens.spans))
         while ledger.in_flight:
             yield from self._released(ledger)
-            self._turn(ledger, batcher)
+            self._turn(ledger, batcher, windows)
 
-    def _turn(self, ledger: Ledger, batcher: Batcher) -> None:
+    def _turn(self, ledger: Ledger, batcher: Batcher, windows: Windows) -> None:
+        for item in windows.feed(0.0):
+            batcher.add(item)
         while self._lanes.room and (batch := batcher.take(0.0, CloseReason.DRAIN)):
             self._lanes.submit(batch)
         self._lanes.watch()
         if self._lanes.pending:
             for done in self._lanes.collect(1.0):
-                for item, outcome in zip(done.batch.items, done.outcomes, strict=True):
-                    ledger.finish(item.slot, outcome)
+                for item, said in zip(done.batch.items, done.outcomes, strict=True):
+                    outcome = said if item.window is None else windows.back(item.window, said)
+                    if outcome is not None:
+                        ledger.finish(item.slot, outcome)  # type: ignore[arg-type] # only windows are partial
 
     def _released(self, ledger: Ledger) -> Iterator[Result | Rejection]:
         for slot in ledger.release():

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.pipeline.batches import Batch, Item
-    from worker.pipeline.messages import Classification, Outgoing, Partition, Record, Rejection
+    from worker.pipeline.messages import Classification, Outgoing, Partial, Partition, Record, Rejection, Result
 
 
 class RebalanceListener(Protocol):
@@ -85,8 +85,11 @@ class Sink(Protocol):
 class Run(Protocol):
     """One lane's right to run the model."""
 
-    def __call__(self, items: Sequence[Item]) -> list[Classification]:
-        """Classify items in one run. Any exception fails the whole run."""
+    def __call__(self, items: Sequence[Item]) -> list[Classification | Partial]:
+        """Classify items in one run: whole texts, and windows, of which there are scores alone.
+
+        Any exception fails the whole run.
+        """
 
     def terminate(self) -> None:
         """Make the present run raise, from another thread."""
@@ -124,7 +127,7 @@ class Observer(Protocol):
     def ran(self, batch: Batch, queued: float, seconds: float) -> None:
         """A batch went through a lane: seconds waited in the lanes' queue and seconds it ran."""
 
-    def result(self, label: str, score: float) -> None: ...
+    def result(self, result: Result) -> None: ...
 
     def dead_letter(self, rejection: Rejection) -> None: ...
 

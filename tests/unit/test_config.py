@@ -261,3 +261,23 @@ def test_every_setting_is_documented():
     settings = dict(reference())
     assert all((field.description or "").strip().endswith((".", '"')) for field in settings.values())
     assert len({environment_name(name) for name in settings}) == len(settings)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "why"),
+    [
+        (["decision.min_score=0.5"], "min_score needs a fallback_label"),
+        (["decision.fallback_label="], "fallback_label is empty"),
+        (["decision.review_score=0.5"], "need an accept_score"),
+        (["decision.unwanted_labels=spam"], "need an accept_score"),
+        (["decision.accept_score=0.5", "decision.review_score=0.6"], "review_score 0.6 is above accept_score 0.5"),
+        (["decision.accept_score=inf"], "decision.accept_score is wrong"),
+        (["entities.aggregation=last"], "entities.aggregation is wrong"),
+        (["entities.min_score=1.1"], "entities.min_score is wrong"),
+        (["model.long_texts=cut"], "model.long_texts is wrong"),
+        (["model.window_stride=-1"], "model.window_stride is wrong"),
+    ],
+)
+def test_decisions_that_contradict_themselves_are_refused(assignments: list[str], why: str):
+    """Thresholds out of order, or without what they are for, are named."""
+    assert why in refused(*assignments)

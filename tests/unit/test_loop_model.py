@@ -15,7 +15,7 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.kit import InlineLanes, StubClassifier, TickingClock, bench
+from tests.kit import InlineLanes, StubClassifier, TickingClock, bench, in_windows
 from worker.loop import POLL_LIMIT
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Skip
@@ -31,13 +31,21 @@ VALUES: dict[str, bytes | None] = {
     "good": b'{"text": "a good message"}',
     "short": b'{"text": "hi"}',
     "long": json.dumps({"text": "word " * 40}).encode(),
+    "pages": json.dumps({"text": "word " * 150}).encode(),
     "poison": b'{"text": "poison in it"}',
+    "poison pages": json.dumps({"text": "poison " * 150}).encode(),
     "untokenizable": b'{"text": "UNTOKENIZABLE"}',
     "invalid": b"{",
     "empty": b"",
     "tombstone": None,
 }
-REASONS = {"poison": "model-error", "untokenizable": "tokenizer-error", "invalid": "invalid-json", "empty": "empty"}
+REASONS = {
+    "poison": "model-error",
+    "poison pages": "model-error",
+    "untokenizable": "tokenizer-error",
+    "invalid": "invalid-json",
+    "empty": "empty",
+}
 POLICIES = {
     "skip": Skip(),
     "forward": Forward(),
@@ -190,10 +198,11 @@ class LoopMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.world.owned.clear()
+        self.windows = in_windows(longest=50, limit=3)
         self.worker = bench(
             StubClassifier(before), inline=True, log=self.world.log, source=Source(self.world), sink=Sink(self.world),
             clock=self.clock, tombstone=POLICIES[self.world.policy], lanes=self.lanes, commit_interval=self.interval,
-            in_flight=IN_FLIGHT, drain=0.2, revoke=0.2,
+            in_flight=IN_FLIGHT, drain=0.2, revoke=0.2, windows=self.windows,
         )  # fmt: skip
 
     def turn(self, count: int = 1) -> None:
@@ -288,6 +297,7 @@ class LoopMachine(RuleBasedStateMachine):
         if hasattr(self, "worker"):
             assert self.worker.ledger.in_flight <= IN_FLIGHT + POLL_LIMIT
             assert self.inline.pending <= 2 * self.lanes
+            assert 0 <= self.windows.out <= 3
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -301,6 +311,7 @@ class LoopMachine(RuleBasedStateMachine):
                 break
             self.turn()
         assert self.world.log.committed == ends, "lost"
+        assert self.windows.out == 0
         self.nothing_is_committed_past_an_outcome_that_is_not_acknowledged()
 
 

@@ -7,13 +7,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
 from tests.kit import MODEL, item
-from worker.metrics import KINDS, REASONS, Metrics
+from worker.metrics import KINDS, MOST_LABELS, OTHER, REASONS, Metrics
 from worker.pipeline.batches import Batch, CloseReason
+from worker.pipeline.entities import Entity
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Rejection
+from worker.pipeline.messages import Classification, Rejection, Request, Result
 
 NOW = 1_700_000_000.0
 P0, P1 = ("in", 0), ("in", 1)
+REQUEST = Request("1", "text", False)
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_a_batch_counts_its_messages_tokens_and_padding(metrics, value):
 
 def test_outcomes_are_counted_by_label_and_by_reason(metrics, value):
     """Results by label with their scores, dead letters by stage and reason."""
-    metrics.result("spam", 0.75)
+    metrics.result(Result(REQUEST, Classification("spam", 0.75, {}), False, 3))
     metrics.dead_letter(Rejection("decode", "invalid-json", "No.", "InvalidMessage"))
     assert value("results_total", label="spam") == 1
     assert value("score_sum", label="spam") == 0.75
@@ -120,3 +122,30 @@ def test_names_are_prefixed_and_explained(metrics, registry):
         assert metric.name.startswith("winnow_")
         assert metric.documentation.endswith(".")
     assert b"winnow_consumed_total 0.0" in generate_latest(registry)
+
+
+def test_many_labels_share_a_series():
+    """However many labels a bundle has, the series are bounded; those beyond are counted together."""
+    registry = CollectorRegistry()
+    labels = [f"l{i}" for i in range(MOST_LABELS + 50)]
+    metrics = Metrics(registry, labels, [])
+    for label in labels:
+        metrics.result(Result(REQUEST, Classification(label, 0.5, {}), False, 3))
+    assert registry.get_sample_value("winnow_results_total", {"label": "l0"}) == 1
+    assert registry.get_sample_value("winnow_results_total", {"label": OTHER}) == 50
+    assert registry.get_sample_value("winnow_results_total", {"label": labels[-1]}) is None
+
+
+def test_entities_actions_and_windows_are_counted():
+    """Entities by type with their scores; a result without a label counts as abstained alone."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, ["a"], ["PER"])
+    found = (Entity("PER", 0.75, "ann", 0, 3), Entity("PER", 0.5, "lee", 4, 7))
+    metrics.result(Result(REQUEST, Classification(None, None, {}, entities=found), False, 3, windows=4))
+    metrics.result(Result(REQUEST, Classification(None, 0.1, {}, labels=(), action="reject", abstained=True), False, 3))
+    value = registry.get_sample_value
+    assert value("winnow_entities_total", {"type": "PER"}) == 2
+    assert value("winnow_entity_score_sum", {"type": "PER"}) == 1.25
+    assert (value("winnow_windowed_total"), value("winnow_windows_total")) == (1, 4)
+    assert (value("winnow_abstained_total"), value("winnow_actions_total", {"action": "reject"})) == (1, 1)
+    assert value("winnow_results_total", {"label": "a"}) == 0

@@ -78,9 +78,11 @@ def test_results_conform(id_, place, all_scores, truncated, with_scores, tokens)
 @pytest.mark.parametrize(
     "damage",
     [
-        {"more": 1}, {"schema": 2}, {"score": None}, {"score": 1.1}, {"label": ""}, {"tokens": 0}, {"tokens": 1.5},
+        {"more": 1}, {"schema": 2}, {"score": None}, {"score": "1"}, {"label": ""}, {"label": None},
+        {"tokens": 0}, {"tokens": 1.5},
         {"source": {"topic": "in", "partition": 0, "offset": 0}}, {"model": {"name": "a", "digest": "XYZ"}},
-        {"scores": {}}, {"truncated": "no"},
+        {"scores": {}}, {"truncated": "no"}, {"action": "keep"}, {"windows": 1}, {"entities": []},
+        {"labels": [{"label": "ham"}]}, {"labels": [{"label": "ham", "score": 1.1}]},
     ],
 )  # fmt: skip
 def test_the_result_schema_is_strict(damage: dict[str, object]):
@@ -89,12 +91,26 @@ def test_the_result_schema_is_strict(damage: dict[str, object]):
     assert not validator("result").is_valid(example | damage)
 
 
-@pytest.mark.parametrize("name", sorted(validator("result").schema["required"]))
-def test_every_field_of_a_result_is_needed(name: str):
-    """Leaving out a required field does not conform."""
-    example = dict(validator("result").schema["examples"][0])
+REQUIRED = {*validator("result").schema["required"], "label", "score", "labels", "entities"}
+EXAMPLES = list(enumerate(validator("result").schema["examples"]))
+
+
+@pytest.mark.parametrize(("number", "name"), [(n, name) for n, one in EXAMPLES for name in sorted(REQUIRED & set(one))])
+def test_every_field_of_a_result_is_needed(number: int, name: str):
+    """Leaving out a required field does not conform; a multi-label result without its labels is another kind."""
+    example = dict(validator("result").schema["examples"][number])
     del example[name]
-    assert not validator("result").is_valid(example)
+    assert validator("result").is_valid(example) == (name == "labels")
+
+
+def test_the_kinds_of_results_do_not_mix():
+    """No result has both entities and a label, and no label only where there are none at all."""
+    _, _, several, entities = validator("result").schema["examples"]
+    assert not validator("result").is_valid(entities | {"label": "a", "score": 0.5})
+    assert not validator("result").is_valid(entities | {"labels": []})
+    assert not validator("result").is_valid(entities | {"entities": [{"entity_group": "PER", "score": 0.5}]})
+    assert not validator("result").is_valid(several | {"label": None})
+    assert validator("result").is_valid(several | {"label": None, "labels": []})
 
 
 @given(st.none() | st.binary(max_size=6_000), st.none() | st.binary(max_size=6_000), headers, places, st.data())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import orjson
 import typer
@@ -11,30 +12,61 @@ from rich.console import Console
 from rich.text import Text
 
 from worker.app import open_model
-from worker.config import BatchingSettings, InputSettings, ModelSettings
+from worker.config import BatchingSettings, DecisionSettings, EntitySettings, InputSettings, ModelSettings, load
 from worker.errors import ConfigError, InvalidMessage
 from worker.offline import Offline
 from worker.pipeline.decode import json_decoder, text_decoder
+from worker.pipeline.encode import described
 from worker.pipeline.messages import Record, Rejection, Request, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from worker.app import Model
     from worker.pipeline.decode import Decoder
+    from worker.pipeline.entities import Entity
+    from worker.pipeline.messages import Classification
 
 WIDTH = 100
 Write: TypeAlias = "Callable[[Request, Result | Rejection], None]"
 
 
-def classify(texts: list[str], files: list[Path], bundle: str, text_pointer: str, as_json: bool) -> None:
-    """Write one line a text: label, score and the text, or a JSON document."""
-    model = open_model(ModelSettings(bundle=bundle))
-    offline = Offline(model, BatchingSettings())
+class ClassifySettings(NamedTuple):
+    """The sections that classifying without a broker needs."""
+
+    model: ModelSettings
+    entities: EntitySettings
+    decision: DecisionSettings
+    batching: BatchingSettings
+    input: InputSettings
+
+
+def settings_for(
+    bundle: str, text_pointer: str | None, config: Path | None, assignments: list[str]
+) -> ClassifySettings:
+    """Settings of a file and assignments, or the defaults where there are neither; the flags are stronger."""
+    if config is None and not assignments:
+        chosen = ClassifySettings(
+            ModelSettings(), EntitySettings(), DecisionSettings(), BatchingSettings(), InputSettings()
+        )
+    else:
+        loaded = load(config, assignments)
+        chosen = ClassifySettings(loaded.model, loaded.entities, loaded.decision, loaded.batching, loaded.input)
+    if bundle != "default":
+        chosen = chosen._replace(model=chosen.model.model_copy(update={"bundle": bundle}))
+    if text_pointer is not None:
+        chosen = chosen._replace(input=chosen.input.model_copy(update={"text_pointer": text_pointer}))
+    return chosen
+
+
+def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as_json: bool) -> None:
+    """Write one line a text: what the model says of it and the text, or a JSON document."""
+    model = open_model(settings.model, settings.entities, settings.decision)
+    offline = Offline(model, settings.batching)
     write = _json_writer(model) if as_json else _readable_writer()
     wrong = 0
-    for given, outcome in _outcomes(offline, _lines(texts, files), text_pointer):
+    for given, outcome in _outcomes(offline, _lines(texts, files), settings.input):
         wrong += isinstance(outcome, Rejection)
         write(given, outcome)
     offline.close()
@@ -43,13 +75,12 @@ def classify(texts: list[str], files: list[Path], bundle: str, text_pointer: str
 
 
 def _outcomes(
-    offline: Offline, lines: Iterable[tuple[bytes, bool]], text_pointer: str
+    offline: Offline, lines: Iterable[tuple[bytes, bool]], settings: InputSettings
 ) -> Iterator[tuple[Request, Result | Rejection]]:
     """Each line with its outcome, in order. A few hundred lines at a time are held."""
-    settings = InputSettings()
     bounds = (settings.max_bytes, settings.max_characters)
     try:
-        decoders = json_decoder(text_pointer, settings.id_pointer, *bounds), text_decoder(*bounds)
+        decoders = json_decoder(settings.text_pointer, settings.id_pointer, *bounds), text_decoder(*bounds)
     except ValueError as error:
         raise ConfigError(f"--text-pointer: {error}.") from None
     chunk: list[Request | tuple[Request, Rejection]] = []
@@ -100,16 +131,15 @@ def _json_writer(model: Model) -> Write:
         if isinstance(outcome, Rejection):
             document: dict[str, object] = {"id": request.id, "error": outcome.reason, "message": outcome.message}
         else:
-            said = outcome.classification
             document = {
                 "id": request.id,
-                "label": said.label,
-                "score": said.score,
-                "scores": said.scores,
+                **described(outcome.classification),
                 "truncated": outcome.truncated,
                 "tokens": outcome.tokens,
                 "model": identity,
             }
+            if outcome.windows > 1:
+                document["windows"] = outcome.windows
         typer.echo(orjson.dumps(document))
 
     return write
@@ -122,9 +152,46 @@ def _readable_writer() -> Write:
         if isinstance(outcome, Rejection):
             console.print(Text.assemble((f"{'error':>10}  ", "bold red"), outcome.message))
             return
-        said = outcome.classification
-        text = " ".join(request.text.split())
-        shown = text if len(text) <= WIDTH else text[: WIDTH - 1] + "…"
-        console.print(Text.assemble((f"{said.label:>10}  ", "bold"), (f"{said.score:.3f}  ", "dim"), shown))
+        console.print(Text.assemble(*readable(request.text, outcome.classification)))
 
     return write
+
+
+def readable(text: str, said: Classification) -> list[tuple[str, str]]:
+    """Pieces of a line with their styles: what the model says, and the text."""
+    if said.entities is not None:
+        return [(f"{len(said.entities):>10}  ", "bold"), (_action(said), "dim"), *_marked(text, said.entities)]
+    if said.labels:
+        first = [(", ".join(f"{label} {score:.3f}" for label, score in said.labels) + "  ", "bold")]
+    else:
+        label = "none" if said.label is None else said.label
+        first = [(f"{label:>10}  ", "bold"), (f"{said.score:.3f}  ", "dim")]
+    shown = " ".join(text.split())
+    shown = shown if len(shown) <= WIDTH else shown[: WIDTH - 1] + "…"
+    return [*first, (_action(said), "dim"), (shown, "")]
+
+
+def _action(said: Classification) -> str:
+    return "" if said.action is None else f"{said.action:<6}  "
+
+
+def _marked(text: str, entities: Sequence[Entity]) -> Iterator[tuple[str, str]]:
+    """The text on one line with its entities as `[Paris]LOC`; long stretches without any are cut out."""
+    at = 0
+    for entity in entities:
+        if entity.start < at:
+            continue
+        yield _stretch(text[at : entity.start]), ""
+        yield f"[{_one_line(text[entity.start : entity.end])}]", "bold"
+        yield entity.entity_group, "cyan"
+        at = entity.end
+    yield _stretch(text[at:]), ""
+
+
+def _stretch(text: str) -> str:
+    line = _one_line(text)
+    return line if len(line) <= WIDTH else f"{line[: WIDTH // 2]} … {line[-WIDTH // 2 :]}"
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text)

@@ -1,26 +1,116 @@
-"""`winnow model`."""
+"""`winnow model show` and `winnow model verify`."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import orjson
 import typer
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
 
 from worker.app import bundle_folder, open_model
 from worker.config import ModelSettings
 from worker.model import bundle as bundles
 
+if TYPE_CHECKING:
+    from worker.model.bundle import Bundle
+    from worker.model.manifest import Evaluation, Figures, Manifest, Quantization
+
 
 def show(name: str, as_json: bool) -> None:
     bundle = bundles.load(bundle_folder(name))
-    document = {"digest": bundle.digest, "labels": list(bundle.labels), **bundle.manifest.model_dump(mode="json")}
-    document.pop("probes", None)
-    if as_json:
-        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+    if not as_json:
+        Console(highlight=False).print(_page(bundle))
         return
-    for key, value in document.items():
-        typer.echo(f"{key}: {orjson.dumps(value).decode() if isinstance(value, (dict, list)) else value}")
+    document = {
+        "digest": bundle.digest,
+        "sha256": bundle.sha256,
+        "labels": list(bundle.labels),
+        **bundle.manifest.model_dump(mode="json", exclude={"probes"}),
+    }
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
 
 
 def verify(name: str) -> None:
     model = open_model(ModelSettings(bundle=name))
     typer.echo(f"{model.identity.name} ({model.identity.digest}) is whole, and this machine computes what it should.")
+
+
+def _page(bundle: Bundle) -> Group:
+    manifest = bundle.manifest
+    table = Table.grid(padding=(0, 2))
+    for name, value in _facts(bundle, manifest):
+        if value:
+            table.add_row(Text(name, style="bold"), Text(value))
+    return Group(table, *(_figures(each) for each in manifest.evaluation))
+
+
+def _facts(bundle: Bundle, manifest: Manifest) -> list[tuple[str, str]]:
+    sources = [*((manifest.base_model,) if manifest.base_model else ()), *manifest.data]
+    return [
+        ("name", manifest.name),
+        ("digest", bundle.sha256),
+        ("task", f"{manifest.task}, {manifest.activation}"),
+        ("labels", f"{len(bundle.labels)}: {', '.join(bundle.labels)}"),
+        ("thresholds", ", ".join(f"{label} {least:g}" for label, least in manifest.thresholds.items())),
+        ("temperature", f"{manifest.temperature:g}"),
+        ("max_length", f"{manifest.max_length} tokens"),
+        ("size", f"{bundle.model_path.stat().st_size / 1e6:.1f} MB"),
+        ("quantization", _quantization(manifest.quantization)),
+        ("FP32 parts", ", ".join(manifest.quantization.fp32_parts)),
+        ("calibration", _calibration(manifest.quantization)),
+        ("against FP32", _agreement(manifest.quantization)),
+        ("licence", manifest.licence),
+        ("made from", "; ".join(f"{source.name} ({source.licence})" for source in sources)),
+        *((name, f"SHA-256 {digest}") for name, digest in manifest.files.items()),
+        ("probes", f"{len(manifest.probes)}, within {manifest.probe_tolerance:g}"),
+    ]
+
+
+def _quantization(found: Quantization) -> str:
+    if found.weights == "as imported":
+        return found.weights
+    return f"weights {found.weights}, activations {found.activations}, embeddings {found.embeddings}"
+
+
+def _calibration(found: Quantization) -> str:
+    return f"{found.calibration} ({found.calibration_texts} texts)" if found.calibration else ""
+
+
+def _agreement(found: Quantization) -> str:
+    against = found.against_fp32
+    if against is None:
+        return ""
+    return (
+        f"same decision {against.same_label:.4f} on {against.texts} texts; logits differ by "
+        f"{against.mean_logit_difference:.4f}, at most {against.largest_logit_difference:.4f}"
+    )
+
+
+def _figures(evaluation: Evaluation) -> Table:
+    title, caption = Text(f"{evaluation.channel}: {evaluation.texts} texts"), Text(evaluation.note)
+    table = Table(title=title, title_justify="left", caption=caption if evaluation.note else None)
+    for column in ("label", "texts", "precision", "recall", "F1", "F1 in FP32"):
+        table.add_column(column, justify="left" if column == "label" else "right")
+    found, exact = evaluation.quantized, evaluation.fp32
+    for label in found.f1:
+        table.add_row(
+            Text(label),
+            str(evaluation.per_label.get(label, 0)),
+            *(f"{values.get(label, 0.0):.4f}" for values in (found.precision, found.recall, found.f1)),
+            f"{exact.f1[label]:.4f}" if exact and label in exact.f1 else "",
+        )
+    for name, value in _overall(found).items():
+        table.add_row(
+            Text(name), "", "", "", f"{value:.4f}", f"{_overall(exact)[name]:.4f}" if exact else "", style="bold"
+        )
+    return table
+
+
+def _overall(figures: Figures) -> dict[str, float]:
+    """What is not by label."""
+    named = {"accuracy": figures.accuracy, "calibration error": figures.calibration_error}
+    metrics = {name.replace("_", " "): value for name, value in figures.metrics.items()}
+    return {name: value for name, value in named.items() if value is not None} | metrics

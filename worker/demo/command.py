@@ -44,6 +44,8 @@ QUIET_SECONDS = 30.0
 WORKER_STOP_SECONDS = 40.0
 REMEMBERED = 10_000
 PICTURE_WIDTH = 110
+NOTHING = "(none)"
+"""What results without labels or entities are shown as."""
 
 
 class Options(NamedTuple):
@@ -303,11 +305,21 @@ def seen(record: Record, texts: Mapping[tuple[int, int], str]) -> Seen:
         result = orjson.loads(record.value or b"{}")
         source = result["source"]
         text = texts.get((source["partition"], source["offset"]), result["id"])
-        return Seen(result["label"], result["score"], "", text, _latency(record.timestamp, source["timestamp"]))
+        latency = _latency(record.timestamp, source["timestamp"])
+        return Seen(_labels_of(result), result.get("score"), "", text, latency)
     headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
     sent = headers.get("winnow.errors.timestamp")
     latency = _latency(record.timestamp, int(sent) if sent else None)
-    return Seen(None, 0.0, headers.get("winnow.errors.reason", "?"), repr((record.value or b"")[:80]), latency)
+    return Seen(None, None, headers.get("winnow.errors.reason", "?"), repr((record.value or b"")[:80]), latency)
+
+
+def _labels_of(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a result counts for: its labels, the types of its entities, or that it has none."""
+    if "entities" in result:
+        return tuple(dict.fromkeys(entity["entity_group"] for entity in result["entities"])) or (NOTHING,)
+    if result.get("labels"):
+        return tuple(one["label"] for one in result["labels"])
+    return (NOTHING if result["label"] is None else result["label"],)
 
 
 def _latency(written: int | None, sent: int | None) -> float | None:

@@ -12,9 +12,10 @@ RATE_WINDOW = 5.0
 class Seen(NamedTuple):
     """One result or dead letter as a reader of the topics sees it."""
 
-    label: str | None
-    """None for a dead letter."""
-    score: float
+    labels: tuple[str, ...] | None
+    """What it counts for: labels, or types of entities; None for a dead letter."""
+    score: float | None
+    """None where there is none."""
     reason: str
     """Why, for a dead letter."""
     text: str
@@ -27,16 +28,14 @@ class Tally:
 
     def __init__(self) -> None:
         self.labels: Counter[str] = Counter()
+        """Results by label; one with several counts for each."""
         self.reasons: Counter[str] = Counter()
         self.latest: deque[Seen] = deque(maxlen=LATEST)
+        self.results = 0
         self._latencies: list[float] = []
         self._recent: deque[tuple[float, int]] = deque()
         self._first: float | None = None
         self._last: float | None = None
-
-    @property
-    def results(self) -> int:
-        return self.labels.total()
 
     @property
     def dead_letters(self) -> int:
@@ -47,10 +46,11 @@ class Tally:
         return self.results + self.dead_letters
 
     def add(self, seen: Seen, now: float) -> None:
-        if seen.label is None:
+        if seen.labels is None:
             self.reasons[seen.reason] += 1
         else:
-            self.labels[seen.label] += 1
+            self.results += 1
+            self.labels.update(seen.labels)
         if seen.latency is not None:
             self._latencies.append(seen.latency)
         self.latest.append(seen)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BAR = 30
 FIGURES = 7
+MOST_LABELS = 6
+"""Shown in the view: the most frequent."""
 COLOURS = ("cyan", "magenta", "yellow", "blue", "green", "red")
 KNOWN = {"ham": "green", "spam": "red"}
 
@@ -69,10 +71,12 @@ def _figures(tally: Tally, batches: Mapping[str, float], sent: int, now: float) 
 
 def _labels(tally: Tally) -> Table:
     table = Table.grid(padding=(0, 1))
-    for label, count in sorted(tally.labels.items()):
+    for label, count in sorted(tally.labels.most_common(MOST_LABELS)):
         share = count / tally.total
         bar = Text("█" * round(BAR * share), style=_colour(label, tally))
         table.add_row(label, bar, f"{share:.0%}")
+    if (more := len(tally.labels) - MOST_LABELS) > 0:
+        table.add_row(Text(f"{more} more", style="dim"), "", "")
     for reason, count in tally.reasons.most_common(5):
         table.add_row(Text(reason, style="dim"), Text(f"dead letter x {count}", style="dim"), "")
     return table
@@ -88,10 +92,12 @@ def _latest(tally: Tally) -> Table:
     table.add_column(width=6, justify="right")
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for seen in tally.latest:
-        if seen.label is None:
+        if seen.labels is None:
             table.add_row(Text("dead letter", style="yellow"), "", Text(f"{seen.reason}: {seen.text}", style="dim"))
         else:
-            table.add_row(Text(seen.label, style=_colour(seen.label, tally)), f"{seen.score:.2f}", Text(seen.text))
+            score = "" if seen.score is None else f"{seen.score:.2f}"
+            label = Text(", ".join(seen.labels), style=_colour(seen.labels[0], tally))
+            table.add_row(label, score, Text(seen.text))
     return table
 
 

@@ -2,22 +2,89 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+import math
+import time
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Producer, TopicPartition
 
 from worker.errors import BrokerError, TopicError
+from worker.kafka import clients
 from worker.kafka.source import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.config import KafkaSettings
     from worker.pipeline.messages import Record
 
 FLUSH_SECONDS = 30.0
 QUIET = 0
 """What goes wrong is told by exceptions; a broker that ends before its clients is no news here."""
 Header: TypeAlias = "tuple[str, str | bytes | None]"
+
+
+def recent(kafka: KafkaSettings, topic: str, count: int) -> list[Record]:
+    """The newest records of a topic, up to `count`, about equally many of each partition; in no group, commits nothing.
+
+    Raises:
+        BrokerError: the brokers do not answer, or stop answering.
+        TopicError: there is no such topic.
+    """
+    heard: list[Any] = []
+    try:
+        consumer = Consumer(
+            clients.common(kafka, heard.append)
+            | kafka.consumer_properties
+            | {
+                "group.id": kafka.group_id,
+                "enable.auto.commit": False,
+                "log_level": QUIET,
+                "enable.partition.eof": False,
+            }
+        )
+    except (KafkaException, TypeError, ValueError) as error:
+        raise clients.refused(error) from None
+    try:
+        return _newest(consumer, topic, count, kafka.connect_timeout_ms / 1000)
+    except KafkaException as error:
+        raise BrokerError(f"{topic} cannot be read at {kafka.bootstrap_servers}: {error.args[0].str()}.") from None
+    finally:
+        consumer.close()
+
+
+def _newest(consumer: Consumer, topic: str, count: int, patience: float) -> list[Record]:
+    found = consumer.list_topics(topic, timeout=patience).topics[topic]
+    if found.error is not None or not found.partitions:
+        raise TopicError(f"There is no topic {topic!r}: name one that exists.")
+    each = -(-count // len(found.partitions))
+    waiting = {}
+    for partition in found.partitions:
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
+        if high > low:
+            waiting[partition] = (max(low, high - each), high)
+    consumer.assign([TopicPartition(topic, p, start) for p, (start, _) in waiting.items()])
+    return _until(consumer, {p: high for p, (_, high) in waiting.items()}, patience)[:count]
+
+
+def _until(consumer: Consumer, ends: dict[int, int], patience: float) -> list[Record]:
+    """Records up to the offset `ends` of each partition; gives up when nothing came for `patience` seconds.
+
+    The last offsets of a partition may hold no records at all (compaction, transactions), so the position tells.
+    """
+    records: list[Record] = []
+    quiet_since = time.monotonic()
+    while ends and time.monotonic() - quiet_since < patience:
+        for message in consumer.consume(500, 0.2):
+            if message.error() is None:
+                quiet_since = time.monotonic()
+                read = record(message)
+                if read.offset < ends.get(read.partition, 0):
+                    records.append(read)
+        for reached in consumer.position(consumer.assignment()):
+            if reached.offset >= ends.get(reached.partition, math.inf):
+                del ends[reached.partition]
+    return records
 
 
 class Feeder:

@@ -40,7 +40,11 @@ class Encode:
         self._tokenizer.enable_truncation(max_length)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(texts))]
+        return [encoding.ids for encoding in self.encodings(texts)]
+
+    def encodings(self, texts: Sequence[str]) -> list[Any]:
+        """All that the tokenizer says of each text: ids, and offsets in characters."""
+        return list(self._tokenizer.encode_batch(list(texts)))
 
 
 def graphs(

@@ -11,6 +11,8 @@ A README.md, a NOTICE and LICENSE files may lie beside them; anything else is re
 from __future__ import annotations
 
 import hashlib
+import os
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +23,10 @@ import orjson
 from pydantic import ValidationError
 
 from worker.errors import BundleError
-from worker.model.manifest import Manifest
+from worker.model.manifest import Manifest, Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 MODEL, TOKENIZER, CONFIG, MANIFEST = "model.onnx", "tokenizer.json", "config.json", "bundle.json"
 FILES = (MODEL, TOKENIZER, CONFIG)
@@ -106,9 +108,51 @@ def write(path: Path, files: Mapping[str, bytes], fields: Mapping[str, Any]) -> 
     path.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (path / name).write_bytes(content)
-    document = manifest.model_dump(mode="json")
-    (path / MANIFEST).write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    (path / MANIFEST).write_bytes(_document(manifest))
     return load(path)
+
+
+def check_place(path: Path) -> None:
+    """See that a bundle may be written to `path`, before the work that makes one.
+
+    Raises:
+        BundleError: it is a file, or a folder that holds something else than a bundle.
+    """
+    if path.is_file():
+        raise BundleError(f"{path} is a file: name a folder for the bundle.")
+    for found in sorted(path.iterdir()) if path.is_dir() else ():
+        if not _belongs(found.name):
+            raise BundleError(f"{path} holds {found.name}, which is no part of a bundle: name another folder.")
+
+
+def replace(path: Path, files: Mapping[str, bytes], fields: Mapping[str, Any]) -> Bundle:
+    """As `write`, but beside `path` first: what is there before stays whole until all of the new bundle is there.
+
+    Raises:
+        BundleError: as `write` and `check_place`.
+    """
+    check_place(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bundle-") as folder:
+        made = write(Path(folder), files, fields)
+        path.mkdir(exist_ok=True)
+        for name in sorted(os.listdir(made.path), key=lambda name: name == MANIFEST):
+            os.replace(made.path / name, path / name)
+    return load(path)
+
+
+def amend(bundle: Bundle, changes: Mapping[str, Any]) -> Bundle:
+    """The bundle with other fields in its manifest, such as `thresholds` or `evaluation`; its files stay.
+
+    Raises:
+        BundleError: the manifest could not be read again; nothing was changed.
+    """
+    manifest = Manifest.model_validate({**bundle.manifest.model_dump(mode="json"), **changes})
+    _check_thresholds(manifest, bundle.labels)
+    beside = bundle.path.parent / f".{bundle.path.name}.{MANIFEST}"
+    beside.write_bytes(_document(manifest))
+    os.replace(beside, bundle.path / MANIFEST)
+    return load(bundle.path)
 
 
 def digest_of(manifest: Manifest) -> str:
@@ -117,23 +161,30 @@ def digest_of(manifest: Manifest) -> str:
     return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def check_probes(bundle: Bundle, logits_of: Callable[[list[str]], np.ndarray]) -> None:
-    """Runs the golden probes through `logits_of`: texts to logits of shape [texts, labels].
+def check_probes(bundle: Bundle, logits_of: Callable[[list[str]], Sequence[np.ndarray] | np.ndarray]) -> None:
+    """Runs the golden probes through `logits_of`, one at a time, so that none sees another one's padding.
+
+    `logits_of` gives for each text its logits, [labels], or [tokens, labels] for the task `token`.
 
     Raises:
         BundleError: a logit is further from the expected one than the bundle tolerates.
     """
-    probes = bundle.manifest.probes
-    expected = np.array([probe.logits for probe in probes])
-    found = np.asarray(logits_of([probe.text for probe in probes]), np.float64)
-    if found.shape != expected.shape:
-        raise BundleError(
-            f"{bundle.model_path} gives logits of shape {found.shape} for the probes of {MANIFEST}, which expects "
-            f"{expected.shape}: the graph and the manifest belong to different models; copy the bundle again."
-        )
-    off = float(np.abs(found - expected).max())
-    if not off <= bundle.manifest.probe_tolerance:  # a NaN is off, too
+    off = max(_probe_is_off(bundle, probe, logits_of([probe.text])) for probe in bundle.manifest.probes)
+    if not off <= bundle.manifest.probe_tolerance:
         raise BundleError(_probe_message(bundle, off))
+
+
+def _probe_is_off(bundle: Bundle, probe: Probe, answer: Sequence[np.ndarray] | np.ndarray) -> float:
+    """By how much at most; a NaN is infinitely off."""
+    found = np.asarray(answer[0], np.float64)
+    if found.size != len(probe.logits) or found.shape[-1] != len(bundle.labels):
+        raise BundleError(
+            f"{bundle.model_path} gives logits of shape {found.shape} for a probe of {MANIFEST}, which expects "
+            f"{len(probe.logits)} numbers: the graph and the manifest belong to different models; copy the bundle "
+            "again."
+        )
+    off = float(np.abs(found.reshape(-1) - np.array(probe.logits)).max())
+    return off if np.isfinite(off) else float("inf")
 
 
 def _probe_message(bundle: Bundle, off: float) -> str:
@@ -148,6 +199,14 @@ def _probe_message(bundle: Bundle, off: float) -> str:
             "saturate: use a CPU that has it, or a bundle made with reduced range."
         )
     return finding + "use the onnxruntime version that Winnow's lock file names."
+
+
+def _document(manifest: Manifest) -> bytes:
+    return orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _belongs(name: str) -> bool:
+    return name in (*FILES, MANIFEST) or name.startswith(_COMPANIONS)
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -182,7 +241,7 @@ def _check_names(path: Path, manifest: Manifest) -> None:
         if not (path / name).is_file():
             raise BundleError(f"{path / name} is missing: copy the bundle again.")
     for found in sorted(path.iterdir()):
-        if found.name not in (*FILES, MANIFEST) and not found.name.startswith(_COMPANIONS):
+        if not _belongs(found.name):
             raise BundleError(f"{found} does not belong to the bundle: remove it.")
 
 
@@ -207,5 +266,6 @@ def _check_thresholds(manifest: Manifest, labels: tuple[str, ...]) -> None:
         if label not in labels:
             raise BundleError(f"{MANIFEST} has a threshold for {label!r}, which config.json does not name: correct it.")
     for probe in manifest.probes:
-        if len(probe.logits) != len(labels) and manifest.task != "token":
-            raise BundleError(f"{MANIFEST} has a probe with {len(probe.logits)} logits for {len(labels)} labels.")
+        count = len(probe.logits)
+        if count % len(labels) if manifest.task == "token" else count != len(labels):
+            raise BundleError(f"{MANIFEST} has a probe with {count} logits for {len(labels)} labels.")

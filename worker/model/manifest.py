@@ -47,7 +47,7 @@ class Quantization(_Frozen):
 
 
 class Figures(_Frozen):
-    """How one graph did on one set of texts: precision, recall and F1 by label; `metrics` has whatever else there is."""
+    """How one graph did on one set of texts: precision, recall and F1 by label; `metrics`: what else there is."""
 
     accuracy: Share | None = None
     precision: dict[str, Share] = Field(default_factory=dict)

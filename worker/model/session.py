@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worker.cpu import usable_cores
 from worker.pipeline.infer import open_session, session_options
 
 if TYPE_CHECKING:
@@ -13,24 +15,52 @@ if TYPE_CHECKING:
 
     import onnxruntime
 
-__all__ = ["open_session", "run", "run_sorted", "session_options"]
+__all__ = ["feeds", "open_session", "run", "run_each", "run_sorted", "session_options"]
+
+_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def run(session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], length: int | None = None) -> np.ndarray:
-    """Logits [rows, labels] of one batch, padded to its longest row or to `length` tokens."""
+def feeds(
+    session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], length: int | None = None, pad_id: int = 0
+) -> dict[str, np.ndarray]:
+    """What the session's inputs take for `rows`, padded to the longest one or to `length` tokens."""
     width = length or max(map(len, rows))
-    ids, mask = np.zeros((len(rows), width), np.int32), np.zeros((len(rows), width), np.int32)
+    ids, mask = np.full((len(rows), width), pad_id), np.zeros((len(rows), width))
     for i, row in enumerate(rows):
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
-    return np.asarray(session.run(None, {"input_ids": ids, "attention_mask": mask})[0])
+    known: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
+    return {i.name: known[i.name].astype(_DTYPES[i.type]) for i in session.get_inputs()}
+
+
+def run(
+    session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], length: int | None = None, pad_id: int = 0
+) -> np.ndarray:
+    """Logits of one batch: [rows, labels], or [rows, tokens, labels] for token classification, padding included."""
+    return np.asarray(session.run(None, feeds(session, rows, length, pad_id))[0])
 
 
 def run_sorted(session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], batch: int = 8) -> np.ndarray:
     """Logits [rows, labels] in the order of `rows`, run in batches of similar length."""
+    return np.stack(run_each(session, rows, batch))
+
+
+def run_each(
+    session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], batch: int = 1, pad_id: int = 0
+) -> list[np.ndarray]:
+    """Logits of each row in the order of `rows`, [labels] or [tokens, labels] without padding, on all cores.
+
+    A `batch` of 1 pads nothing; larger ones take rows of similar length together.
+    """
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
-    found = np.concatenate([run(session, [rows[i] for i in part]) for part in parts])
-    out = np.empty_like(found)
-    out[order] = found
-    return out
+
+    def work(part: list[int]) -> np.ndarray:
+        return run(session, [rows[i] for i in part], pad_id=pad_id)
+
+    found: list[Any] = [None] * len(rows)
+    with ThreadPoolExecutor(usable_cores()) as lanes:
+        for part, logits in zip(parts, lanes.map(work, parts), strict=True):
+            for i, each in zip(part, logits, strict=True):
+                found[i] = each[: len(rows[i])] if each.ndim == 2 else each
+    return found

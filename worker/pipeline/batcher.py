@@ -106,15 +106,17 @@ class Batcher:
         oldest = next(iter(self._open.values()), None)
         return None if oldest is None else oldest.arrived + self._max_delay
 
-    def discard(self, gone: Callable[[Item], bool]) -> int:
-        """Remove the items for which `gone` is true. Returns how many there were."""
-        before = len(self)
+    def discard(self, gone: Callable[[Item], bool]) -> list[Item]:
+        """Remove and return the items for which `gone` is true."""
+        removed = []
         batches = [batch.items for _, batch in self._full] + [batch.items for batch in self._open.values()]
         self._open, self._full = {}, []
         for item in sorted((item for items in batches for item in items), key=lambda item: item.arrived):
-            if not gone(item):
+            if gone(item):
+                removed.append(item)
+            else:
                 self.add(item)
-        return before - len(self)
+        return removed
 
     def _fits(self, batch: _Open, length: int) -> bool:
         rows = len(batch.items) + 1

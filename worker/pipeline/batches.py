@@ -6,8 +6,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from worker.pipeline.entities import TokenSpans
     from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import Request
+    from worker.pipeline.windows import Window
 
 
 class Item(NamedTuple):
@@ -19,7 +21,11 @@ class Item(NamedTuple):
     """Token ids, special tokens included, no padding."""
     truncated: bool
     arrived: float
-    """Seconds on the worker's monotonic clock at which the record was polled."""
+    """Seconds on the worker's monotonic clock at which the record was polled, or the window was fed."""
+    spans: TokenSpans | None = None
+    """Of whole texts, for token classification."""
+    window: Window | None = None
+    """The part of a long text that this is; None for a whole text."""
 
 
 class CloseReason(StrEnum):

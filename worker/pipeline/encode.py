@@ -16,7 +16,7 @@ from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.pipeline.messages import Headers, Outcome, Record
+    from worker.pipeline.messages import Classification, Headers, Outcome, Record
 
 SCHEMA_VERSION = 1
 MAX_MESSAGE_CHARACTERS = 512
@@ -90,8 +90,14 @@ class Encoder:
             "tokens": result.tokens,
             "model": self._model,
         }
-        if self._all_scores:
+        if self._all_scores and said.scores:
             document["scores"] = said.scores
+        if said.labels is not None or said.entities is not None:
+            _describe(document, said)
+        if said.action is not None:
+            document["action"] = said.action
+        if result.windows > 1:
+            document["windows"] = result.windows
         return orjson.dumps(document)
 
     def _output(self, record: Record, value: bytes | None) -> Outgoing:
@@ -117,6 +123,26 @@ class Encoder:
             return letter._replace(value=value[:room], headers=letter.headers + note)
         headers = _error_headers(record, rejection) + note
         return letter._replace(key=None, value=None, headers=headers)
+
+
+def _describe(document: dict[str, object], said: Classification) -> None:
+    """What tasks say that have not exactly one label."""
+    if said.labels is not None:
+        document["labels"] = [{"label": label, "score": score} for label, score in said.labels]
+    if said.entities is not None:
+        del document["label"], document["score"]
+        document["entities"] = [entity._asdict() for entity in said.entities]
+
+
+def described(said: Classification) -> dict[str, object]:
+    """A classification alone as JSON has it: the label and its score, or the entities, and what else there is."""
+    document: dict[str, object] = {"label": said.label, "score": said.score}
+    if said.scores:
+        document["scores"] = said.scores
+    _describe(document, said)
+    if said.action is not None:
+        document["action"] = said.action
+    return document
 
 
 def _size(outgoing: Outgoing) -> int:

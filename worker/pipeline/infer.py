@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
 def session_options() -> ort.SessionOptions:
@@ -41,25 +42,37 @@ def open_session(model: str | bytes, options: ort.SessionOptions | None = None) 
 
 
 class OnnxModel:
-    """Runs a classifier's graph; safe to share between threads.
+    """Runs a classifier's graph, ours or one as others export it; safe to share between threads.
+
+    Inputs are `input_ids`, and where the graph has them `attention_mask` and `token_type_ids` (all zero), each as
+    int32 or int64. What is read is the output `logits`, or the first where none has that name.
 
     Raises:
+        ValueError: the graph asks for an input of another name or type.
         Exception: whatever ONNX Runtime raises for a file it cannot load or a run that fails.
     """
 
     def __init__(self, path: str, pad_id: int) -> None:
         self._session = open_session(path)
-        self._dtypes = {i.name: _DTYPES[i.type] for i in self._session.get_inputs()}
-        self._output = self._session.get_outputs()[0].name
+        inputs = self._session.get_inputs()
+        for one in inputs:
+            if one.name not in _INPUTS or one.type not in _DTYPES:
+                raise ValueError(f"the graph asks for an input {one.name} of type {one.type}, which nobody can give it")
+        self._dtypes = {one.name: _DTYPES[one.type] for one in inputs}
+        outputs = [one.name for one in self._session.get_outputs()]
+        self._output = "logits" if "logits" in outputs else outputs[0]
         self._pad_id = pad_id
 
     def __call__(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> NDArray[np.float32]:
-        """Logits, shape [rows, labels], of ragged token ids; padded to the longest row."""
+        """Logits of ragged token ids, which are padded to the longest row.
+
+        Shape [rows, labels]; for token classification [rows, longest, labels], those of padding included.
+        """
         return self._session.run([self._output], self._feeds(ids), options)[0]  # type: ignore[no-any-return]
 
     def _feeds(self, ids: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
         shape = (len(ids), max(map(len, ids)))
-        dtype = self._dtypes["input_ids"]
+        dtype = self._dtypes.get("input_ids", np.int64)
         tokens, mask = np.full(shape, self._pad_id, dtype), np.zeros(shape, dtype)
         for row, sequence in enumerate(ids):
             tokens[row, : len(sequence)] = sequence

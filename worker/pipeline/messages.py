@@ -6,7 +6,13 @@ Named tuples, because one of each is made per message: they cost a third of a fr
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from worker.pipeline.entities import Entity
 
 Headers: TypeAlias = "list[tuple[str, bytes | None]]"
 Partition: TypeAlias = "tuple[str, int]"
@@ -41,10 +47,27 @@ class Request(NamedTuple):
 class Classification(NamedTuple):
     """What the model says of one request."""
 
-    label: str
-    score: float
+    label: str | None
+    """The chosen label, or the fallback where the model abstains; None where there is neither, and for entities."""
+    score: float | None
+    """Of the best label, be it chosen or not; for a regression the value; None for entities."""
     scores: dict[str, float]
-    """Every label's score, in the order of the label ids."""
+    """Every label's score, in the order of the label ids; empty for entities."""
+    labels: tuple[tuple[str, float], ...] | None = None
+    """Multi-label: those that reached their thresholds, best first."""
+    entities: tuple[Entity, ...] | None = None
+    """Token classification: what was found, in the order of the text."""
+    action: str | None = None
+    """`accept`, `review` or `reject`, where the settings ask for it."""
+    abstained: bool = False
+    """No score was high enough for a label."""
+
+
+class Partial(NamedTuple):
+    """What the model says of one window of a text: not yet an outcome."""
+
+    scores: NDArray[np.float64]
+    """Shape [labels], or [tokens, labels] for token classification."""
 
 
 class Result(NamedTuple):
@@ -54,6 +77,9 @@ class Result(NamedTuple):
     classification: Classification
     truncated: bool
     tokens: int
+    """Of the text, special ones included; overlaps of windows count once."""
+    windows: int = 1
+    """Runs of the model that the text took."""
 
 
 class Rejection(NamedTuple):
@@ -67,6 +93,10 @@ class Rejection(NamedTuple):
     """The class of the error."""
 
 
+Said: TypeAlias = "Result | Rejection | Partial"
+"""Of a text by a lane, or of a window of one."""
+
+
 class Skip(NamedTuple):
     """The record leaves nothing behind: its offset may pass."""
 
@@ -76,6 +106,7 @@ class Forward(NamedTuple):
 
 
 Outcome: TypeAlias = "Result | Rejection | Skip | Forward"
+"""Of a record."""
 
 
 class Destination(StrEnum):

@@ -10,34 +10,105 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 from tokenizers import Tokenizer
+from tokenizers.models import Unigram
 
+from worker.pipeline.entities import EntityGrouper, TokenSpans
 from worker.pipeline.messages import Rejection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tokenizers import Encoding
+
+    from worker.pipeline.entities import Strategy
 
 Tokenize: TypeAlias = "Callable[[Sequence[str]], list[Encoded]]"
+
+
+PORTION_CHARACTERS = 65_536
+"""Of texts tokenized at once: a few milliseconds, in which nothing else is done."""
 
 
 class Encoded(NamedTuple):
     ids: list[int]
     """Special tokens included."""
     truncated: bool
+    spans: TokenSpans | None = None
+    """Where the tokens are, of texts that fit the model, where they were asked for."""
 
 
 class TextTokenizer:
-    """Token ids of texts, truncated to the model's length, special tokens included."""
+    """Token ids of texts, special tokens included.
 
-    def __init__(self, tokenizer_json: str, max_length: int) -> None:
-        """Build from the text of a `tokenizer.json`; its own padding and truncation are replaced."""
+    Args:
+        tokenizer_json: the text of a `tokenizer.json`; its own padding and truncation are replaced.
+        max_length: tokens that the model reads.
+        whole: leave longer texts as they are, instead of truncating them.
+        spans: say where the tokens of a text are, too.
+    """
+
+    def __init__(self, tokenizer_json: str, max_length: int, *, whole: bool = False, spans: bool = False) -> None:
         self._tokenizer = Tokenizer.from_str(tokenizer_json)
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.no_truncation()
+        if not whole:
+            self._tokenizer.enable_truncation(max_length)
+        self._max_length = max_length
+        self._spans = spans
+        # Of a word it does not know, a Unigram model's encoding holds the text where the vocabulary has a token.
+        self._named_by_id = isinstance(self._tokenizer.model, Unigram)
 
     def __call__(self, texts: Sequence[str]) -> list[Encoded]:
         """One `Encoded` a text, in order."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        return [Encoded(e.ids, bool(e.overflowing)) for e in encodings]
+        if not self._spans:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
+            return [Encoded(e.ids, bool(e.overflowing)) for e in encodings]
+        return [
+            Encoded(e.ids, bool(e.overflowing), self._places(e) if len(e) <= self._max_length else None)
+            for e in self._tokenizer.encode_batch(list(texts))
+        ]
+
+    def spans(self, text: str) -> TokenSpans:
+        """Where the tokens of a text are."""
+        return self._places(self._tokenizer.encode(text))
+
+    def special_tokens(self) -> tuple[int, int]:
+        """How many special tokens are before a text, and how many behind it."""
+        special = self._tokenizer.encode("a").special_tokens_mask
+        before = special.index(0) if 0 in special else 0
+        return before, sum(special) - before
+
+    def grouper(
+        self,
+        labels: Sequence[str],
+        strategy: Strategy,
+        types: frozenset[str] | None,
+        min_score: float,
+        *,
+        whole_characters: bool = False,
+    ) -> EntityGrouper:
+        """What makes entities of the scores of this tokenizer's tokens."""
+        return EntityGrouper.for_tokenizer(
+            self._tokenizer, labels, strategy, types, min_score, whole_characters=whole_characters
+        )
+
+    def _places(self, encoding: Encoding) -> TokenSpans:
+        tokens = encoding.tokens
+        if self._named_by_id:
+            tokens = [self._tokenizer.id_to_token(i) for i in encoding.ids]
+        return TokenSpans(tokens, encoding.offsets, encoding.word_ids, encoding.special_tokens_mask)
+
+
+def portions(texts: Sequence[str]) -> Iterator[slice]:
+    """Slices of texts that are tokenized at once, each of few characters or a single text."""
+    start = characters = 0
+    for number, text in enumerate(texts):
+        characters += len(text)
+        if characters > PORTION_CHARACTERS and number > start:
+            yield slice(start, number)
+            start, characters = number, len(text)
+    if start < len(texts):
+        yield slice(start, len(texts))
 
 
 def tokenize_each(tokenize: Tokenize, texts: Sequence[str]) -> list[Encoded | Rejection]:

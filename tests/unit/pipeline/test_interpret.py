@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from worker.pipeline.interpret import SCORE_DIGITS, SingleLabel, softmax
+from worker.pipeline.decision import Decision
+from worker.pipeline.interpret import SCORE_DIGITS, MultiLabel, Regression, SingleLabel, sigmoid, softmax
 
 logits = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-80, 80, width=32))
 
@@ -80,3 +81,65 @@ def test_logits_that_are_no_numbers_are_an_error(bad: float):
     """A graph that yields NaN or infinity fails the run: the row is a dead letter, not a result without a score."""
     with pytest.raises(ValueError, match="finite"):
         SingleLabel(["a", "b"], 1.0, {})(np.array([[0.0, 1.0], [bad, 0.0]], np.float32))
+
+
+@given(logits, st.floats(0.1, 10))
+def test_a_sigmoid_is_a_probability_whatever_the_logit(rows: np.ndarray, temperature: float):
+    """Between 0 and 1, with a logit's negative as its complement, and without overflow."""
+    scores = sigmoid(rows, temperature)
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert np.allclose(scores + sigmoid(-rows, temperature), 1)
+    assert sigmoid(np.array([3e38, -3e38], np.float32)).tolist() == [1.0, 0.0]
+
+
+@given(logits)
+def test_labels_are_those_that_reach_their_thresholds(rows: np.ndarray):
+    """Each label for itself, best first; the first is the label, and the score the best one's in any case."""
+    labels = [f"l{i}" for i in range(rows.shape[1])]
+    thresholds = {"l0": 0.9, "l2": 0.1}
+    for said, scores in zip(MultiLabel(labels, 1.0, thresholds)(rows), sigmoid(rows).tolist(), strict=True):
+        reached = [label for label, score in zip(labels, scores, strict=True) if score >= thresholds.get(label, 0.5)]
+        assert said.labels is not None
+        assert sorted(label for label, _ in said.labels) == reached
+        assert [score for _, score in said.labels] == sorted((score for _, score in said.labels), reverse=True)
+        assert all(said.scores[label] == score for label, score in said.labels)
+        assert said.label == (said.labels[0][0] if reached else None)
+        assert said.abstained == (not reached)
+        assert said.score == said.scores[said.label] if reached else said.score == max(said.scores.values())
+
+
+@pytest.mark.parametrize("task", [SingleLabel(["a", "b"], 1.0, {}), MultiLabel(["a", "b"], 1.0, {})])
+def test_two_steps_are_one(task: SingleLabel | MultiLabel):
+    """Scores, then what they say, is what the logits say at once."""
+    rows = np.array([[0.0, 1.0], [3.0, -1.0]], np.float32)
+    assert [task.classify(row) for row in task.scores(rows).tolist()] == task(rows) == task.each(task.scores(rows), [])
+
+
+def test_a_regression_says_its_value():
+    """No activation and no temperature: the number as it is, rounded as scores are."""
+    (said,) = Regression("stars")(np.array([[3.123456789]], np.float32))
+    assert (said.label, said.score, said.scores) == ("stars", 3.123457, {"stars": 3.123457})
+
+
+@pytest.mark.parametrize(
+    ("score", "action"), [(0.9, "accept"), (0.899, "review"), (0.5, "review"), (0.499, "reject"), (0.0, "reject")]
+)
+def test_actions_by_score(score: float, action: str):
+    """From a threshold on; without the lower one there is nothing between accepting and rejecting."""
+    assert Decision(accept=0.9, review=0.5).action([score], score) == action
+    assert Decision(accept=0.9).action([score], score) == ("accept" if score >= 0.9 else "reject")
+    assert Decision().action([score], score) is None
+    assert (
+        Decision(accept=0.9, review=0.5, unwanted=(1, 2)).action([0.0, 0.05, 1 - score], 0.7) == action or score > 0.95
+    )
+
+
+def test_the_least_score_decides_on_the_chosen_label():
+    """Below it the fallback, with the score and all scores as they are; at it the label."""
+    rows = np.array([[0.0, 0.0], [5.0, 0.0]], np.float32)
+    unsure, sure = SingleLabel(["a", "b"], 1.0, {}, Decision(min_score=0.6, fallback="?", accept=0.9))(rows)
+    assert (unsure.label, unsure.score, unsure.scores, unsure.abstained) == ("?", 0.5, {"a": 0.5, "b": 0.5}, True)
+    assert (sure.label, sure.abstained) == ("a", False)
+    assert (unsure.action, sure.action) == ("reject", "accept")
+    (edge,) = SingleLabel(["a", "b"], 1.0, {}, Decision(min_score=0.5, fallback="?"))(rows[:1])
+    assert edge.label == "a"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from worker.pipeline.tokenization import Encoded, TextTokenizer
+from worker.pipeline.tokenization import PORTION_CHARACTERS, Encoded, TextTokenizer, portions
 
 
 def tokenizer_json(padding: bool = False) -> str:
@@ -62,3 +62,38 @@ def test_a_lone_surrogate_is_an_error_and_not_a_crash():
 def test_the_library_brings_no_threads_of_its_own():
     """Lanes bring the parallelism: the library's pool is switched off."""
     assert os.environ["TOKENIZERS_PARALLELISM"] == "false"
+
+
+def test_texts_are_left_whole_where_windows_are_read():
+    """No token is cut, and nothing counts as truncated."""
+    whole = TextTokenizer(tokenizer_json(padding=True), 8, whole=True)
+    assert whole(["hello " * 30]) == [Encoded([2, *[4] * 30, 3], False)]
+    assert whole.special_tokens() == (1, 1)
+
+
+def test_places_of_tokens_come_where_they_are_asked_for():
+    """Offsets into the text, words, and which tokens are special; of longer texts they are asked for later."""
+    found = TextTokenizer(tokenizer_json(), 8, whole=True, spans=True)
+    (short, long) = found(["hello  world", "hello " * 30])
+    assert short.spans is not None
+    assert list(short.spans.offsets) == [(0, 0), (0, 5), (7, 12), (0, 0)]
+    assert list(short.spans.word_ids) == [None, 0, 1, None]
+    assert list(short.spans.special) == [1, 0, 0, 1]
+    assert long.spans is None
+    assert len(found.spans("hello " * 30).tokens) == 32
+
+
+@given(st.lists(st.integers(0, PORTION_CHARACTERS * 2), max_size=12))
+def test_portions_are_small_and_leave_nothing_out(sizes: list[int]):
+    """Every text in its place; more than one only while they are few characters together."""
+    texts = ["x" * size for size in sizes]
+    found = [texts[some] for some in portions(texts)]
+    assert [text for some in found for text in some] == texts
+    assert all(some for some in found)
+    assert all(len(some) == 1 or sum(map(len, some)) <= PORTION_CHARACTERS for some in found)
+
+
+def test_a_word_that_a_unigram_model_does_not_know_has_the_token_of_the_vocabulary():
+    """As transformers names it; the encoding itself holds the text."""
+    unigram = Tokenizer(models.Unigram([("<unk>", -9.0), ("a", -1.0)], unk_id=0))
+    assert TextTokenizer(unigram.to_str(), 8, spans=True).spans("aß").tokens == ["a", "<unk>"]

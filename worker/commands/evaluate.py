@@ -1,0 +1,150 @@
+"""`winnow evaluate`: figures of a bundle on labelled texts, or of two side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from worker.app import bundle_folder
+from worker.commands.extras import need
+from worker.model import bundle as bundles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from worker.model.answers import Answers
+    from worker.model.bundle import Bundle
+    from worker.model.compare import Comparison
+    from worker.model.data import Example, Fields
+
+_SHOWN = 20
+_AVERAGES = ("micro", "macro", "weighted")
+
+
+def evaluate(
+    name: str, data: Path, other: str | None, report: Path | None, as_json: bool, text_field: str, label_field: str
+) -> None:
+    """Show the figures of the bundle `name`; with `other` of both, and where they disagree."""
+    need("evaluate", "evaluate")
+    from worker.model.data import Fields
+
+    fields = Fields(text=text_field, label=label_field)
+    bundle, answers = answered(name, data, fields)
+    if report is not None:
+        _write_report(report, bundle, answers, data)
+    if other is not None:
+        _compare((bundle, answers), answered(other, data, fields), as_json)
+    elif as_json:
+        typer.echo(orjson.dumps(document(bundle, answers), option=orjson.OPT_INDENT_2))
+    else:
+        show_figures(Console(), answers, f"{bundle.manifest.name} ({bundle.digest}) on {data.name}")
+
+
+def answered(name: str, data: Path, fields: Fields) -> tuple[Bundle, Answers]:
+    """A bundle, and what it says of the examples in a file."""
+    from worker.model import answers as judging
+    from worker.model.data import read_labelled
+    from worker.model.predict import Predictor
+
+    bundle = bundles.load(bundle_folder(name))
+    examples: Sequence[Example] = read_labelled(data, fields)
+    judging.check(bundle.manifest.task, bundle.labels, examples, str(data), f"the bundle {bundle.manifest.name}")
+    predictor = Predictor(bundle)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(bundle.manifest.name, total=len(examples))
+        return bundle, predictor(examples, lambda done: progress.advance(task, done))
+
+
+def document(bundle: Bundle, answers: Answers) -> dict[str, Any]:
+    """All figures as JSON has them."""
+    from worker.model.measure import measure
+
+    return {"bundle": {"name": bundle.manifest.name, "digest": bundle.digest}, **measure(answers)}
+
+
+def show_figures(console: Console, answers: Answers, title: str) -> None:
+    """Tables of the figures as a whole, by label, and of entities by type."""
+    from worker.model.measure import measure
+
+    found = measure(answers)
+    console.print(_overall([found], [title]))
+    if "spans" in found:
+        console.print(_by_label({**found["spans"]["types"], "all": found["spans"]}, "type"))
+    if "labels" in found and answers.task != "token":
+        console.print(_by_label(found["labels"], "label"))
+    if answers.truncated:
+        console.print(f"{answers.truncated} of {len(answers.ids)} texts are longer than the model reads.")
+
+
+def _overall(found: list[dict[str, Any]], titles: list[str]) -> Table:
+    table = Table("", *titles)
+    for name, value in found[0].items():
+        if isinstance(value, float) or value is None:
+            table.add_row(name.replace("_", " "), *(_number(each[name]) for each in found))
+    for kind in (*_AVERAGES, "spans"):
+        if kind in found[0]:
+            words = "F1 of entities" if kind == "spans" else f"F1, {kind}"
+            table.add_row(words, *(_number(each[kind]["f1"]) for each in found))
+    return table
+
+
+def _by_label(rows: dict[str, dict[str, Any]], what: str) -> Table:
+    names = [
+        name for name in ("precision", "recall", "f1", "support", "roc_auc", "pr_auc") if name in rows[next(iter(rows))]
+    ]
+    table = Table(what)
+    for name in names:
+        table.add_column(
+            {"support": "texts" if what == "label" else "entities"}.get(name, name.replace("_", " ")), justify="right"
+        )
+    for label, each in rows.items():
+        table.add_row(label, *(_number(each[name]) for name in names))
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _write_report(path: Path, bundle: Bundle, answers: Answers, data: Path) -> None:
+    from worker.model.report import report
+
+    path.write_text(report(bundle, answers, data.name), "utf-8")
+
+
+def _compare(one: tuple[Bundle, Answers], two: tuple[Bundle, Answers], as_json: bool) -> None:
+    from worker.model.compare import compare
+
+    found = compare(one[1], two[1])
+    if as_json:
+        both = {"first": document(*one), "second": document(*two), "comparison": found.document()}
+        typer.echo(orjson.dumps(both, option=orjson.OPT_INDENT_2))
+        return
+    _show_comparison(Console(), one, two, found)
+
+
+def _show_comparison(
+    console: Console, one: tuple[Bundle, Answers], two: tuple[Bundle, Answers], found: Comparison
+) -> None:
+    from worker.model.measure import measure
+
+    titles = [f"{bundle.manifest.name} ({bundle.digest})" for bundle, _ in (one, two)]
+    console.print(_overall([measure(one[1]), measure(two[1])], titles))
+    console.print(
+        f"{found.texts} texts: both right {found.both_right}, only the first {found.only_first}, only the second "
+        f"{found.only_second}, neither {found.both_wrong}. McNemar's exact test: p = {found.p_value:.4g}."
+    )
+    table = Table("id", "true", "first", "second", title=f"They disagree on {len(found.disagreements)} texts")
+    for each in found.disagreements[:_SHOWN]:
+        table.add_row(*each)
+    console.print(table)
+    if len(found.disagreements) > _SHOWN:
+        console.print(f"… and {len(found.disagreements) - _SHOWN} more; --json names all.")

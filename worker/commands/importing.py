@@ -1,0 +1,177 @@
+"""`winnow model import`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.errors import ConfigError, InvalidMessage
+
+if TYPE_CHECKING:
+    from worker.model.data import Example
+    from worker.model.gate import Comparison
+    from worker.model.importing import Imported
+
+KAFKA = "kafka:"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    source: str
+    out: Path
+    calibrate: str | None
+    config: Path | None
+    assign: list[str]
+    texts: int
+    name: str | None
+    labels: str | None
+    task: str | None
+    max_length: int | None
+    min_agreement: float
+    max_metric_drop: float
+    reduce_range: bool
+    lowercase: bool | None
+    onnx_file: str | None
+    rebuild: bool
+    licence: str | None
+    as_json: bool
+
+
+def run(options: Options) -> None:
+    """Import a model, show what INT8 changed, and write the bundle.
+
+    Raises:
+        Fatal: it cannot be imported; what was measured is shown nevertheless.
+    """
+    importing = _importing()
+    from worker.model import gate, sources
+    from worker.model.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
+
+    console = Console(stderr=True, highlight=False)
+    folder, onnx_file = sources.locate(options.source, options.onnx_file)
+    examples, described = _calibration(options)
+    settings = importing.ImportOptions(
+        name=options.name or (None if Path(options.source).exists() else options.source.rpartition("/")[2]),
+        calibration=examples,
+        calibration_source=described,
+        min_agreement=options.min_agreement,
+        max_metric_drop=options.max_metric_drop,
+        max_length=options.max_length,
+        weight_limit=REDUCED_WEIGHT_LIMIT if options.reduce_range else WEIGHT_LIMIT,
+        licence=options.licence,
+        labels=tuple(label.strip() for label in options.labels.split(",")) if options.labels else (),
+        task=options.task,
+        lowercase=options.lowercase,
+        onnx_file=onnx_file,
+        rebuild=options.rebuild,
+    )
+    try:
+        with console.status("") as status:
+            importer = importing.Importer(folder, settings, lambda what: status.update(Text(f"{what} …")))
+            imported = importer.run(options.out)
+    except gate.GateRefused as refused:
+        console.print(_table(refused.comparison))
+        raise
+    _report(imported, console, options.as_json)
+
+
+def _importing() -> Any:
+    try:
+        from worker.model import importing
+    except ModuleNotFoundError as error:
+        if error.name not in ("onnx", "safetensors"):
+            raise
+        raise ConfigError(
+            f"`winnow model import` needs the package {error.name}: install it with `pip install 'winnow[import]'`."
+        ) from None
+    return importing
+
+
+def _calibration(options: Options) -> tuple[list[Example], str]:
+    """The texts, and what the manifest says of them: where they are from, never what is in them."""
+    from worker.model import data
+
+    if options.calibrate is None:
+        return [], ""
+    if options.calibrate.startswith(KAFKA):
+        topic = options.calibrate.removeprefix(KAFKA)
+        return _recent(topic, options), f"recent messages of the topic {topic}"
+    return data.read(Path(options.calibrate)), f"texts of {Path(options.calibrate).name}"
+
+
+def _recent(topic: str, options: Options) -> list[Example]:
+    """The newest messages of a topic, decoded as the worker decodes them; those that it would refuse are left out."""
+    from worker.app import decoder
+    from worker.config import load
+    from worker.kafka.tools import recent
+    from worker.model.data import Example
+
+    settings = load(options.config, options.assign)
+    decode = decoder(settings.input)
+    texts = []
+    for record in recent(settings.kafka, topic, options.texts):
+        try:
+            request = decode(record)
+        except InvalidMessage:
+            continue
+        texts.append(Example(request.id, request.text))
+    if not texts:
+        raise ConfigError(
+            f"The topic {topic} has no message that can be decoded: name another, or set input.text_pointer and "
+            "input.format as for the worker."
+        )
+    return texts
+
+
+def _report(imported: Imported, console: Console, as_json: bool) -> None:
+    made = imported.bundle
+    for note in imported.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    if imported.comparison is not None:
+        console.print(_table(imported.comparison))
+    if as_json:
+        document = {
+            "bundle": str(made.path),
+            "name": made.manifest.name,
+            "digest": made.digest,
+            "task": made.manifest.task,
+            "labels": list(made.labels),
+            "quantization": made.manifest.quantization.model_dump(mode="json"),
+            "notes": list(imported.notes),
+        }
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
+        return
+    said = f"{made.manifest.name} ({made.digest}), {made.manifest.task}, {len(made.labels)} labels"
+    typer.echo(f"{made.path}: {said}, {made.model_path.stat().st_size / 1e6:.1f} MB")
+
+
+def _table(found: Comparison) -> Table:
+    """INT8 beside FP32."""
+    table = Table(title=f"INT8 against FP32 on {found.agreement.texts} texts", title_justify="left")
+    for column in ("", "FP32", "INT8", "difference"):
+        table.add_column(column, justify="right" if column else "left")
+    table.add_row("same decision", "", "", f"{found.agreement.same_label:.4f}")
+    table.add_row("logits, mean", "", "", f"{found.agreement.mean_logit_difference:.4f}")
+    table.add_row("logits, largest", "", "", f"{found.agreement.largest_logit_difference:.4f}")
+    if found.fp32 is None or found.int8 is None:
+        return table
+    if found.fp32.accuracy is not None and found.int8.accuracy is not None:
+        _row(table, "accuracy", found.fp32.accuracy, found.int8.accuracy)
+    for name, value in found.fp32.metrics.items():
+        _row(table, name.replace("_", " "), value, found.int8.metrics[name])
+    for label in sorted(found.fp32.f1 | found.int8.f1):
+        _row(table, f"F1 of {label}", found.fp32.f1.get(label, 0.0), found.int8.f1.get(label, 0.0))
+    return table
+
+
+def _row(table: Table, name: str, fp32: float, int8: float) -> None:
+    table.add_row(Text(name), f"{fp32:.4f}", f"{int8:.4f}", f"{int8 - fp32:+.4f}")

@@ -1,0 +1,175 @@
+"""`winnow threshold`: from what score on a label is given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from worker.app import DEFAULT_BUNDLE
+from worker.commands.evaluate import answered
+from worker.commands.extras import need
+from worker.errors import ConfigError
+from worker.model import bundle as bundles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from worker.model.answers import Answers
+    from worker.model.bundle import Bundle
+    from worker.model.threshold import Curve, Point
+
+_WIDTH, _HEIGHT = 61, 13
+_STEPS = tuple(round(step / 20, 2) for step in range(1, 20))
+
+
+class Goal(NamedTuple):
+    """What a threshold is chosen by; exactly one of the three is given."""
+
+    precision: float | None
+    recall: float | None
+    cost: str | None
+
+
+def threshold(
+    name: str, data: Path, goal: Goal, labels: list[str], write: bool, as_json: bool, fields: tuple[str, str]
+) -> None:
+    """Choose a threshold for each label, show its curve, and store it with `write`."""
+    need("threshold", "evaluate")
+    from worker.model.data import Fields
+
+    choose = _chooser(goal)
+    bundle, answers = answered(name, data, Fields(text=fields[0], label=fields[1]))
+    chosen = {}
+    for label in _labels(bundle, labels):
+        curve = _curve(answers, label)
+        chosen[label] = (curve, choose(curve, label))
+    if write:
+        bundle = _store(bundle, {label: point.threshold for label, (_, point) in chosen.items()})
+    if as_json:
+        typer.echo(orjson.dumps(_document(bundle, chosen, write), option=orjson.OPT_INDENT_2))
+        return
+    _show(Console(), bundle, chosen, write)
+
+
+def parse_cost(text: str) -> tuple[float, float]:
+    """`fp=5,fn=1` as what a false positive and a false negative cost."""
+    try:
+        given = {key.strip(): float(value) for key, value in (part.split("=") for part in text.split(","))}
+        if set(given) != {"fp", "fn"} or not all(0 <= each < float("inf") for each in given.values()):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"--cost {text} is not of the form fp=5,fn=1: what each kind of mistake costs.") from None
+    return given["fp"], given["fn"]
+
+
+def _chooser(goal: Goal) -> Callable[[Curve, str], Point]:
+    from worker.model import threshold as choosing
+
+    if sum(each is not None for each in goal) != 1:
+        raise ConfigError("Give one of --precision, --recall and --cost: a threshold is chosen by one goal.")
+    costs = parse_cost(goal.cost) if goal.cost is not None else None
+
+    def choose(curve: Curve, label: str) -> Point:
+        if costs is not None:
+            return choosing.for_cost(curve, *costs)
+        if goal.precision is not None:
+            return choosing.for_precision(curve, goal.precision, label)
+        return choosing.for_recall(curve, goal.recall or 0.0)
+
+    return choose
+
+
+def _labels(bundle: Bundle, wanted: list[str]) -> list[str]:
+    """Those asked for; else all for `multi-label`, or of two labels the one that has a threshold, or the second."""
+    task = bundle.manifest.task
+    if task not in ("single-label", "multi-label"):
+        raise ConfigError(f"The bundle {bundle.manifest.name} is for {task}, which knows no thresholds.")
+    for label in wanted:
+        if label not in bundle.labels:
+            raise ConfigError(f"--label {label}: the bundle {bundle.manifest.name} knows {', '.join(bundle.labels)}.")
+    if wanted or task == "multi-label":
+        return wanted or list(bundle.labels)
+    if len(bundle.labels) == 2:
+        return list(bundle.manifest.thresholds)[:1] or [bundle.labels[1]]
+    raise ConfigError(
+        f"The bundle {bundle.manifest.name} chooses one of {len(bundle.labels)} labels: say with --label whose "
+        "threshold to choose."
+    )
+
+
+def _curve(answers: Answers, label: str) -> Curve:
+    from worker.model.measure import one_hot
+    from worker.model.threshold import Curve
+
+    i = answers.labels.index(label)
+    truth = one_hot(answers, answers.truth)[:, i]
+    if not 0 < truth.sum() < len(truth):
+        raise ConfigError(f"The texts are all {label}, or none is: a threshold needs both kinds.")
+    return Curve(answers.scores[:, i], truth)
+
+
+def _store(bundle: Bundle, thresholds: dict[str, float]) -> Bundle:
+    if bundle.path.resolve() == DEFAULT_BUNDLE.resolve():
+        raise ConfigError(f"The default bundle belongs to the installation: copy {bundle.path}, and name the copy.")
+    return bundles.amend(bundle, {"thresholds": {**bundle.manifest.thresholds, **thresholds}})
+
+
+def _document(bundle: Bundle, chosen: dict[str, tuple[Curve, Point]], written: bool) -> dict[str, Any]:
+    return {
+        "bundle": {"name": bundle.manifest.name, "digest": bundle.digest},
+        "written": written,
+        "labels": {
+            label: {**point._asdict(), "f1": point.f1, "curve": [curve.at(step)._asdict() for step in _STEPS]}
+            for label, (curve, point) in chosen.items()
+        },
+    }
+
+
+def _show(console: Console, bundle: Bundle, chosen: dict[str, tuple[Curve, Point]], written: bool) -> None:
+    table = Table("label", "threshold", "precision", "recall", "F1", "given", "wrongly", "missed")
+    for label, (curve, point) in chosen.items():
+        if len(chosen) == 1:
+            console.print(_plot(curve, point, label))
+            console.print(_steps(curve, point))
+        table.add_row(label, *_cells(point))
+    console.print(table)
+    if written:
+        console.print(f"{bundle.path}: written; the digest is {bundle.digest}.", highlight=False)
+    else:
+        console.print("Not written; --write stores it in the bundle.")
+
+
+def _steps(curve: Curve, point: Point) -> Table:
+    table = Table("threshold", "precision", "recall", "F1", "given", "wrongly", "missed")
+    for each in sorted([*(curve.at(step) for step in _STEPS), point]):
+        table.add_row(*_cells(each), style="bold" if each == point else "")
+    return table
+
+
+def _cells(point: Point) -> list[str]:
+    shares = [f"{each:.4f}" for each in (point.threshold, point.precision, point.recall, point.f1)]
+    return shares + [str(each) for each in (point.given, point.false_positives, point.false_negatives)]
+
+
+def _plot(curve: Curve, point: Point, label: str) -> Text:
+    """Precision (P) and recall (R) over the threshold, which a column of lines marks."""
+    rows = [[" "] * _WIDTH for _ in range(_HEIGHT)]
+    marked = round(point.threshold * (_WIDTH - 1))
+    for row in rows:
+        row[marked] = "│"
+    for column, at in enumerate(np.linspace(0, 1, _WIDTH)):
+        here = curve.at(float(at))
+        for letter, value in (("P", here.precision if here.given else None), ("R", here.recall)):
+            if value is not None:
+                rows[round((1 - value) * (_HEIGHT - 1))][column] = letter
+    scale = ("1.0", *[""] * (_HEIGHT // 2 - 1), "0.5", *[""] * (_HEIGHT - _HEIGHT // 2 - 2), "0.0")
+    lines = [f"{mark:>4} ┤{''.join(row)}" for mark, row in zip(scale, rows, strict=True)]
+    axis = f"     └{'─' * _WIDTH}\n      0{'threshold of ' + label:^{_WIDTH - 2}}1"
+    return Text("\n".join([*lines, axis]) + "\n", no_wrap=True)

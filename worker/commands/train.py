@@ -1,0 +1,105 @@
+"""`winnow train`: labelled texts and an encoder to a Hugging Face folder, a bundle and a report."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from worker.commands.evaluate import show_figures
+from worker.commands.extras import need
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import FrameType
+
+    from rich.progress import TaskID
+
+STOPPED = 130
+
+
+def train(wanted: dict[str, Any], text_field: str, label_field: str) -> None:
+    """Train as `wanted` says, the fields of `worker.model.training.Options` by name, and show the figures."""
+    need("train", "train")
+    from worker.model.data import Fields
+    from worker.model.fitting import Stopped
+    from worker.model.training import Options, train
+
+    options = Options(**wanted, fields=Fields(text=text_field, label=label_field))
+    console = Console(stderr=True)
+    try:
+        with Live(console) as live:
+            trained = train(options, live)
+    except Stopped:
+        typer.echo(f"Stopped; what was learnt is in {options.out}. Go on with the same command and --resume.", err=True)
+        raise typer.Exit(STOPPED) from None
+    from worker.model import report
+    from worker.model.training import BUNDLE, HF, REPORT
+
+    page = report.report(trained.bundle, trained.answers, trained.measured_on, trained.history, trained.fp32)
+    (options.out / REPORT).write_text(page, "utf-8")
+    show_figures(Console(), trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}")
+    _say_where(options.out, (HF, BUNDLE, REPORT))
+
+
+def _say_where(out: Path, names: tuple[str, ...]) -> None:
+    for name, what in zip(names, ("for transformers", "for winnow run", "the report"), strict=True):
+        typer.echo(f"{out / name}: {what}")
+
+
+class Live:
+    """Shows a training on the terminal, and hears Ctrl-C; a second one ends the process at once."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stopping = False
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[said]}"),
+            console=console,
+            transient=True,
+        )
+        self._task: TaskID | None = None
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Live:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._stop)
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def phase(self, name: str, total: int) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(name, total=total or None, said="")
+
+    def step(self, done: int, text: str = "") -> None:
+        if self._task is not None:
+            self._progress.update(self._task, advance=done)
+        if self._task is not None and text:
+            self._progress.update(self._task, said=text)
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        figures = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in entry.items() if name != "epoch")
+        self._console.print(f"epoch {entry['epoch']}: {figures}", highlight=False)
+
+    def stopping(self) -> bool:
+        return self._stopping
+
+    def _stop(self, _: int, __: FrameType | None) -> None:
+        if self._stopping:
+            raise KeyboardInterrupt
+        self._stopping = True
+        self._console.print("Stopping after this step; again to end at once.")

@@ -1,0 +1,263 @@
+"""A bundle opened for classifying: its tokenizer, its graph, and what its logits mean for its task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from worker.classifier import OnnxClassifier
+from worker.cpu import usable_cores
+from worker.errors import BundleError, ConfigError
+from worker.model import bundle as bundles
+from worker.pipeline.decision import Decision
+from worker.pipeline.encode import ModelIdentity
+from worker.pipeline.entities import OUTSIDE, read_tags
+from worker.pipeline.infer import OnnxModel
+from worker.pipeline.interpret import Entities, MultiLabel, OfTexts, Regression, SingleLabel
+from worker.pipeline.tokenization import TextTokenizer
+from worker.pipeline.windows import Cutter, JoinTexts, JoinTokens, Windows
+from worker.sections import DecisionSettings, EntitySettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from worker.model.bundle import Bundle
+    from worker.model.manifest import Manifest
+    from worker.pipeline.windows import Join
+    from worker.ports import Classifier
+    from worker.sections import BatchingSettings, ModelSettings
+
+DEFAULT_BUNDLE = Path(bundles.__file__).parent / "default"
+WINDOW_BATCHES = 2
+"""Batches of windows that are out for each lane: one that runs and one that waits behind it."""
+
+
+class Model(NamedTuple):
+    """A bundle, ready to classify."""
+
+    identity: ModelIdentity
+    labels: tuple[str, ...]
+    """In the order of their ids; the tags, where the bundle finds entities."""
+    tokenizer: TextTokenizer
+    classifier: Classifier
+    max_length: int
+    lanes: int
+    answers: tuple[str, ...] = ()
+    """What the label of a result may be."""
+    types: tuple[str, ...] = ()
+    """What the group of an entity may be."""
+    cutter: Cutter | None = None
+    join: Join | None = None
+
+    def windows(self, batching: BatchingSettings) -> Windows:
+        """For the long texts of one loop."""
+        if self.cutter is None:
+            return Windows()
+        in_a_batch = max(1, min(batching.max_messages, batching.max_tokens // self.max_length))
+        return Windows(self.cutter, self.join, WINDOW_BATCHES * self.lanes * in_a_batch)
+
+
+class _Parts(NamedTuple):
+    """What an interpretation is made of."""
+
+    bundle: Bundle
+    tokenizer: TextTokenizer
+    entities: EntitySettings
+    decision: Decision
+
+
+def bundle_folder(name: str) -> Path:
+    """The folder of a bundle as settings name it."""
+    return DEFAULT_BUNDLE if name == "default" else Path(name)
+
+
+def open_model(
+    settings: ModelSettings,
+    entities: EntitySettings = EntitySettings(),  # noqa: B008 - settings are frozen
+    decision: DecisionSettings = DecisionSettings(),  # noqa: B008
+) -> Model:
+    """Load a bundle, check its digests, and prove with its probes that this machine computes what it should.
+
+    Raises:
+        BundleError: the bundle is missing, damaged or does not fit this machine.
+        ConfigError: the settings do not fit the bundle.
+    """
+    bundle = bundles.load(bundle_folder(settings.bundle))
+    manifest = bundle.manifest
+    max_length = _max_length(settings, manifest)
+    interpretation = _interpretation(bundle)
+    finds_entities = manifest.task == "token"
+    in_windows = settings.long_texts == "windows" and (finds_entities or settings.window_combine != "first")
+    _check_entities(entities, bundle)
+    decided = _decision(decision, bundle)
+    try:
+        tokenizer = TextTokenizer(bundle.tokenizer_json, max_length, whole=in_windows, spans=finds_entities)
+        # The probes are texts of the bundle's whole length, whatever the settings cut.
+        same = max_length == manifest.max_length and not in_windows
+        reading = tokenizer if same else TextTokenizer(bundle.tokenizer_json, manifest.max_length)
+        onnx_model = OnnxModel(str(bundle.model_path), manifest.pad_id)
+    except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
+        raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
+
+    def logits_of(texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Of each text: [labels], or [tokens, labels]."""
+        rows = [encoded.ids for encoded in reading(texts)]
+        logits = onnx_model(rows)
+        return [one[: len(row)] if one.ndim == 2 else one for one, row in zip(logits, rows, strict=True)]
+
+    bundles.check_probes(bundle, logits_of)
+    interpret = interpretation(_Parts(bundle, tokenizer, entities, decided))
+    canary = reading(["a text that is known to work"])[0].ids
+    cutter = _cutter(settings, tokenizer, max_length) if in_windows else None
+    return Model(
+        ModelIdentity(manifest.name, bundle.digest),
+        tuple(bundle.labels),
+        tokenizer,
+        OnnxClassifier(onnx_model, interpret, canary),
+        max_length,
+        settings.lanes or usable_cores(),
+        () if finds_entities else _answers(bundle.labels, decided.fallback),
+        _groups(bundle.labels, entities) if finds_entities else (),
+        cutter,
+        _join(cutter, settings, tokenizer, interpret) if cutter else None,
+    )
+
+
+def _max_length(settings: ModelSettings, manifest: Manifest) -> int:
+    if settings.max_length is not None and settings.max_length > manifest.max_length:
+        raise ConfigError(
+            f"model.max_length = {settings.max_length} is more than the {manifest.max_length} tokens that the bundle "
+            f"{manifest.name} reads. Lower it, or leave it out."
+        )
+    return settings.max_length or manifest.max_length
+
+
+# Tasks
+
+
+def _single_label(parts: _Parts) -> SingleLabel:
+    manifest = parts.bundle.manifest
+    return SingleLabel(parts.bundle.labels, manifest.temperature, manifest.thresholds, parts.decision)
+
+
+def _multi_label(parts: _Parts) -> MultiLabel:
+    manifest = parts.bundle.manifest
+    return MultiLabel(parts.bundle.labels, manifest.temperature, manifest.thresholds, parts.decision)
+
+
+def _regression(parts: _Parts) -> Regression:
+    labels = parts.bundle.labels
+    if len(labels) != 1:
+        raise BundleError(
+            f"{parts.bundle.path} is a regression with {len(labels)} values; Winnow serves those with one."
+        )
+    return Regression(labels[0], parts.decision)
+
+
+def _entities(parts: _Parts) -> Entities:
+    settings = parts.entities
+    types = frozenset(settings.types) or None
+    group = parts.tokenizer.grouper(
+        parts.bundle.labels,
+        settings.aggregation,
+        types,
+        settings.min_score,
+        whole_characters=settings.whole_characters,
+    )
+    return Entities(group, parts.bundle.manifest.temperature)
+
+
+_TASKS: dict[tuple[str, str], Callable[[_Parts], OfTexts | Entities]] = {
+    ("single-label", "softmax"): _single_label,
+    ("multi-label", "sigmoid"): _multi_label,
+    ("regression", "none"): _regression,
+    ("token", "softmax"): _entities,
+}
+"""By what the manifest says of task and activation."""
+
+
+def _interpretation(bundle: Bundle) -> Callable[[_Parts], OfTexts | Entities]:
+    asked = (bundle.manifest.task, bundle.manifest.activation)
+    if asked not in _TASKS:
+        known = ", ".join(" with ".join(names) for names in _TASKS)
+        raise BundleError(
+            f"{bundle.path} is a bundle for {' with '.join(asked)}, which this version of Winnow cannot serve; it "
+            f"serves {known}."
+        )
+    return _TASKS[asked]
+
+
+# What settings ask of a bundle
+
+
+def _decision(settings: DecisionSettings, bundle: Bundle) -> Decision:
+    task, name = bundle.manifest.task, bundle.manifest.name
+    useless = {"token": settings.model_fields_set, "regression": {"min_score", "fallback_label", "unwanted_labels"}}
+    useless["multi-label"] = {"min_score"}
+    asked = {field for field in useless.get(task, ()) if getattr(settings, field) not in (None, ())}
+    if asked:
+        raise ConfigError(f"decision.{min(asked)} has no meaning for the bundle {name} ({task}). Leave it out.")
+    if task == "single-label" and settings.fallback_label is not None and settings.min_score is None:
+        raise ConfigError("decision.fallback_label needs decision.min_score: the score below which it is the label.")
+    for label in settings.unwanted_labels:
+        if label not in bundle.labels:
+            known = ", ".join(bundle.labels)
+            raise ConfigError(
+                f"decision.unwanted_labels has {label!r}, which the bundle {name} does not; it has {known}."
+            )
+    return Decision(
+        settings.min_score or 0.0,
+        settings.fallback_label,
+        settings.accept_score,
+        settings.review_score,
+        tuple(bundle.labels.index(label) for label in settings.unwanted_labels),
+    )
+
+
+def _check_entities(settings: EntitySettings, bundle: Bundle) -> None:
+    name = bundle.manifest.name
+    if bundle.manifest.task != "token":
+        if settings != EntitySettings():
+            raise ConfigError(f"The settings under entities have no meaning for the bundle {name}. Leave them out.")
+        return
+    known = sorted({tag.type for tag in read_tags(bundle.labels)} - {OUTSIDE})
+    for kind in settings.types:
+        if kind not in known:
+            raise ConfigError(
+                f"entities.types has {kind!r}, which the bundle {name} does not find; it finds {', '.join(known)}."
+            )
+
+
+def _answers(labels: Sequence[str], fallback: str | None) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*labels, *([fallback] if fallback is not None else [])]))
+
+
+def _groups(labels: Sequence[str], settings: EntitySettings) -> tuple[str, ...]:
+    """What groups entities may have, in the order of the labels."""
+    tags = zip(labels, read_tags(labels), strict=True)
+    wanted = [(label, tag.type) for label, tag in tags if tag.type != OUTSIDE]
+    wanted = [(label, kind) for label, kind in wanted if not settings.types or kind in settings.types]
+    return tuple(dict.fromkeys(label if settings.aggregation == "none" else kind for label, kind in wanted))
+
+
+# Long texts
+
+
+def _cutter(settings: ModelSettings, tokenizer: TextTokenizer, max_length: int) -> Cutter:
+    before, after = tokenizer.special_tokens()
+    room = max_length - before - after
+    overlap = room // 8 if settings.window_stride is None else settings.window_stride
+    if overlap >= room:
+        raise ConfigError(
+            f"model.window_stride = {overlap} leaves windows of {room} tokens nothing new to read. Lower it."
+        )
+    return Cutter(max_length, overlap, before, after)
+
+
+def _join(cutter: Cutter, settings: ModelSettings, tokenizer: TextTokenizer, interpret: OfTexts | Entities) -> Join:
+    if isinstance(interpret, Entities):
+        return JoinTokens(cutter, tokenizer, interpret)
+    return JoinTexts("max" if settings.window_combine == "max" else "mean", interpret.classify)

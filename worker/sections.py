@@ -1,0 +1,243 @@
+"""The sections of the settings: name, type, default, docs. `worker.config` says where their values come from."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import NoDecode
+
+from worker.pipeline.decode import pointer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+_Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
+InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
+Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
+Properties = dict[str, str | int | float | bool]
+
+OWNED_PROPERTIES = {
+    "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
+    "enable.auto.offset.store": "offsets are stored once results are acknowledged",
+    "enable.idempotence": "it keeps results free of doubles and in order",
+    "acks": "an offset may only pass when all replicas have the result",
+    "request.required.acks": "an offset may only pass when all replicas have the result",
+    "delivery.report.only.error": "an offset passes with the acknowledgement",
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "metadata.broker.list": "set kafka.bootstrap_servers",
+    "group.id": "set kafka.group_id",
+    "group.protocol": "set kafka.group_protocol",
+    "group.instance.id": "set kafka.group_instance_id",
+    "transactional.id": "this version delivers at least once",
+    "message.max.bytes": "output.max_bytes bounds what is written",
+    "message.copy.max.bytes": "output.max_bytes bounds what is written",
+    "on_commit": "it is a function, not a property",
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: Annotated[str, Field(min_length=1)] = "localhost:9092"
+    """Brokers to start from, `host:port`, separated by commas."""
+    client_id: str = "winnow"
+    """Name in the brokers' logs and quotas."""
+    group_id: Annotated[str, Field(min_length=1)] = "winnow"
+    """Consumer group. All workers that share the input must have the same."""
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    """`consumer` is the protocol of KIP-848, for brokers from 4.0 on; `classic` works with all."""
+    group_instance_id: str | None = None
+    """Static membership: a name of this worker that outlives restarts. Each worker needs its own."""
+    input_topics: Annotated[tuple[InputTopic, ...], _Split, NoDecode, Field(min_length=1)] = ("messages",)
+    """Topics to read; an entry that starts with `^` is a regular expression over topic names."""
+    output_topic: Topic = "messages.labelled"
+    """Topic of the results."""
+    dead_letter_topic: Topic = "messages.dead"
+    """Topic of the messages that could not be classified."""
+    create_topics: bool = False
+    """Create topics that are missing at start, instead of refusing."""
+    create_partitions: Annotated[int, Field(ge=1, le=10_000)] = 6
+    """Partitions of topics that are created."""
+    create_replication: Annotated[int, Field(ge=-1, le=100)] = -1
+    """Replicas of topics that are created; -1 is the brokers' default."""
+    output_partition: Literal["key", "source"] = "key"
+    """Of results. `key`: by the key, as the Java clients do (murmur2). `source`: the source partition's number."""
+    pass_headers: Annotated[tuple[str, ...], _Split, NoDecode] = ("traceparent", "tracestate")
+    """Headers that results take over from their messages; `*` for all. Dead letters take over all."""
+    commit_interval_ms: Annotated[int, Field(ge=1, le=600_000)] = 1_000
+    """Time between commits. What was delivered since the last one comes again after a crash."""
+    connect_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 15_000
+    """How long to wait for the brokers at start before giving up."""
+    properties: Properties = {}
+    """Any property of librdkafka, for all clients, e.g. `"security.protocol" = "SASL_SSL"`."""
+    consumer_properties: Properties = {}
+    """Any property of librdkafka, for the consumer alone."""
+    producer_properties: Properties = {}
+    """Any property of librdkafka, for the producer alone."""
+
+    @field_validator("properties", "consumer_properties", "producer_properties")
+    @classmethod
+    def _not_owned(cls, properties: Properties) -> Properties:
+        for name in properties:
+            if name.endswith("_cb"):
+                raise ValueError(f"{name!r} cannot be set here: it is a function, not a property")
+            if name in OWNED_PROPERTIES:
+                raise ValueError(f"{name!r} cannot be set here: {OWNED_PROPERTIES[name]}")
+        return properties
+
+    @model_validator(mode="after")
+    def _no_circle(self) -> KafkaSettings:
+        for topic in self.input_topics:
+            if topic.startswith("^"):
+                _check_pattern(topic, (self.output_topic, self.dead_letter_topic))
+        if self.output_topic == self.dead_letter_topic:
+            raise ValueError(f"output_topic and dead_letter_topic are both {self.output_topic!r}; give them two names")
+        for name in ("output_topic", "dead_letter_topic"):
+            if getattr(self, name) in self.input_topics:
+                raise ValueError(f"{name} {getattr(self, name)!r} is also an input topic: results would be read again")
+        return self
+
+
+class InputSettings(Section):
+    format: Literal["json", "text"] = "json"
+    """`json`: the text is a field of a JSON document. `text`: the whole value is the text, in UTF-8."""
+    text_pointer: Pointer = "/text"
+    """JSON Pointer (RFC 6901) to the text."""
+    id_pointer: Pointer | None = "/id"
+    """JSON Pointer to the id; messages without one get `topic-partition-offset`."""
+    max_bytes: Annotated[int, Field(ge=1)] = 262_144
+    """Larger messages become dead letters, unparsed."""
+    max_characters: Annotated[int, Field(ge=16)] = 20_000
+    """Longer texts are cut here before they are tokenized, and marked as truncated; 20 pages are about 50,000."""
+    tombstones: Literal["skip", "forward", "dead-letter"] = "skip"
+    """What happens to messages without a value (null)."""
+
+
+class OutputSettings(Section):
+    all_scores: bool = False
+    """Results carry the score of every label, not of the chosen one alone."""
+    max_bytes: Annotated[int, Field(ge=4_096, le=1_000_000_000)] = 1_000_000
+    """Bound on a written record. Keep it below `max.message.bytes` of the output and dead-letter topics."""
+
+
+class BatchingSettings(Section):
+    max_messages: Annotated[int, Field(ge=1, le=1_024)] = 32
+    """Messages of a batch."""
+    max_tokens: Annotated[int, Field(ge=16, le=65_536)] = 512
+    """Padded tokens of a batch. Beyond 256 to 512 a run only gets slower, on the machines measured."""
+    max_delay_ms: Annotated[int, Field(ge=0, le=60_000)] = 20
+    """How long the oldest message of a batch waits for company while all lanes are busy."""
+    max_in_flight: Annotated[int, Field(ge=128, le=1_000_000)] = 2_048
+    """Messages taken in and not yet acknowledged on the output; then polling waits."""
+    max_in_flight_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
+    """The same in bytes of message values."""
+
+
+class ModelSettings(Section):
+    bundle: str = "default"
+    """Folder of the model bundle; `default` is the spam filter that comes with Winnow."""
+    lanes: Annotated[int, Field(ge=0, le=256)] = 0
+    """Batches run at the same time, one core each; 0: as many as the CPU quota and affinity give."""
+    max_length: Annotated[int | None, Field(ge=8)] = None
+    """Tokens a text is truncated to; None takes what the bundle says."""
+    long_texts: Literal["truncate", "windows"] = "truncate"
+    """Texts longer than that: `truncate` reads the beginning; `windows` reads all up to `input.max_characters`."""
+    window_stride: Annotated[int | None, Field(ge=0)] = None
+    """Tokens that neighbouring windows have in common; None takes an eighth of a window."""
+    window_combine: Literal["max", "mean", "first"] = "mean"
+    """How the windows' scores become one, by label. `first` alone decides: others are not run. Not for entities."""
+    run_timeout_ms: Annotated[int, Field(ge=100)] = 30_000
+    """A run of the model that takes longer is stopped."""
+
+
+class EntitySettings(Section):
+    """Of bundles that find entities in texts."""
+
+    aggregation: Literal["none", "simple", "first", "average", "max"] = "simple"
+    """How tokens become entities, as transformers' pipeline names it. `none` gives each token with its tag."""
+    types: Annotated[tuple[str, ...], _Split, NoDecode] = ()
+    """Types to give, e.g. `["PER", "LOC"]`; empty for all."""
+    min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Entities with a lower score are left out."""
+    whole_characters: bool = False
+    """Let an entity end after combining marks that follow its last letter and that the tokenizer drops (U+0301 after
+    `e`). transformers' pipeline ends before them, and so does this, unless it is set."""
+
+
+class DecisionSettings(Section):
+    """What is made of the scores of texts. Thresholds of labels are the bundle's."""
+
+    min_score: Annotated[float | None, Field(gt=0, le=1)] = None
+    """Single-label: below this score the label is `fallback_label`. Multi-label bundles have a threshold a label."""
+    fallback_label: str | None = None
+    """The label where no score is high enough, be it one of the bundle's or not."""
+    accept_score: FiniteFloat | None = None
+    """Adds `action` to results: `accept` from this score on, below it `review` or `reject`."""
+    review_score: FiniteFloat | None = None
+    """`review` from this score on, at most `accept_score`; None: what is not accepted is rejected."""
+    unwanted_labels: Annotated[tuple[str, ...], _Split, NoDecode] = ()
+    """The action goes by the result's `score`, or, with these labels, by 1 minus the highest score of one of them."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> DecisionSettings:
+        if self.min_score is not None and self.fallback_label is None:
+            raise ValueError("min_score needs a fallback_label, the label of what is below it")
+        if self.fallback_label == "":
+            raise ValueError("fallback_label is empty")
+        if self.accept_score is None and (self.review_score is not None or self.unwanted_labels):
+            raise ValueError("review_score and unwanted_labels need an accept_score, without which there is no action")
+        if None not in (self.accept_score, self.review_score) and self.review_score > self.accept_score:  # type: ignore[operator]
+            raise ValueError(f"review_score {self.review_score} is above accept_score {self.accept_score}")
+        return self
+
+
+class ServingSettings(Section):
+    enabled: bool = True
+    """Serve `/metrics`, `/healthz` and `/readyz`."""
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 9464
+    """Port to listen on; 0 takes a free one."""
+
+
+class ShutdownSettings(Section):
+    drain_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 20_000
+    """Budget for finishing what is in flight after SIGTERM. Keep it below the grace period of the platform."""
+    revoke_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000
+    """Budget for finishing what is in flight of partitions that are revoked."""
+
+
+class LoggingSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level that is logged."""
+    format: Literal["auto", "json", "console"] = "auto"
+    """`auto`: colours in a terminal, JSON lines elsewhere."""
+
+
+def _checked_pointer(path: str) -> str:
+    pointer(path)
+    return path
+
+
+def _check_pattern(pattern: str, written: Iterable[str]) -> None:
+    try:
+        found = [topic for topic in written if re.match(pattern, topic)]
+    except re.error as error:
+        raise ValueError(f"the input topic pattern {pattern!r} is no regular expression: {error}") from None
+    if found:
+        raise ValueError(f"the input topic pattern {pattern!r} matches {found[0]!r}, which is written: a circle")
