@@ -25,9 +25,9 @@ import orjson
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bench import kit
-from worker.model.calibrate import calibrate
-from worker.model.graph import build
-from worker.model.network import from_checkpoint
+from worker.model.graph.builder import build
+from worker.model.graph.calibrate import calibrate
+from worker.model.graph.network import from_checkpoint
 from worker.model.session import open_session, session_options
 
 if TYPE_CHECKING:

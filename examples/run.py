@@ -1,7 +1,7 @@
 """Runs the examples: `./dev examples --data DIR --out DIR [NAME ...]`.
 
-An example is a page beside this file. Its first block of `sh` is what is run, with `$DATA` and `$OUT` set; the figures of
-what it trained go into `results/NAME.json`, with the machine that made them, and from there into the pages.
+An example is a page beside this file. Its first block of `sh` is what is run, with `$DATA` and `$OUT` set; the figures
+of what it trained go into `results/NAME.json`, with the machine that made them, and from there into the pages.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(
 ) -> None:
     """Train and measure, and write the figures into the pages."""
     for name in names or PAGES:
-        print(f"== {name}", flush=True)
+        typer.echo(f"== {name}")
         save(name, run(name, data.resolve(), out.resolve()))
     for page in [*PAGES, "README"]:
         fill(page)

@@ -88,7 +88,7 @@ def test_import_as_json(winnow, folder: Path, tmp_path: Path):
 
 def test_gate_that_refuses_shows_its_table(winnow, folder: Path, tmp_path: Path, monkeypatch):
     """Exit code 3, what was measured, and nothing written."""
-    from worker.model import gate
+    from worker.model.importing import gate
 
     monkeypatch.setattr(gate.Comparison, "passes", lambda *_: False)
     code, said, shown = winnow("model", "import", folder, "--out", tmp_path / "bundle")

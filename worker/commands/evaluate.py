@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from worker.model.answers import Answers
     from worker.model.bundle import Bundle
-    from worker.model.compare import Comparison
     from worker.model.data import Example, Fields
+    from worker.model.evaluation.answers import Answers
+    from worker.model.evaluation.compare import Comparison
 
 _SHOWN = 20
 _AVERAGES = ("micro", "macro", "weighted")
@@ -48,9 +48,9 @@ def evaluate(
 
 def answered(name: str, data: Path, fields: Fields) -> tuple[Bundle, Answers]:
     """A bundle, and what it says of the examples in a file."""
-    from worker.model import answers as judging
     from worker.model.data import read_labelled
-    from worker.model.predict import Predictor
+    from worker.model.evaluation import answers as judging
+    from worker.model.evaluation.predict import Predictor
 
     bundle = bundles.load(bundle_folder(name))
     examples: Sequence[Example] = read_labelled(data, fields)
@@ -63,14 +63,14 @@ def answered(name: str, data: Path, fields: Fields) -> tuple[Bundle, Answers]:
 
 def document(bundle: Bundle, answers: Answers) -> dict[str, Any]:
     """All figures as JSON has them."""
-    from worker.model.measure import measure
+    from worker.model.evaluation.measure import measure
 
     return {"bundle": {"name": bundle.manifest.name, "digest": bundle.digest}, **measure(answers)}
 
 
 def show_figures(console: Console, answers: Answers, title: str) -> None:
     """Tables of the figures as a whole, by label, and of entities by type."""
-    from worker.model.measure import measure
+    from worker.model.evaluation.measure import measure
 
     found = measure(answers)
     console.print(_overall([found], [title]))
@@ -115,13 +115,13 @@ def _number(value: float | None) -> str:
 
 
 def _write_report(path: Path, bundle: Bundle, answers: Answers, data: Path) -> None:
-    from worker.model.report import report
+    from worker.model.evaluation.report import report
 
     path.write_text(report(bundle, answers, data.name), "utf-8")
 
 
 def _compare(one: tuple[Bundle, Answers], two: tuple[Bundle, Answers], as_json: bool) -> None:
-    from worker.model.compare import compare
+    from worker.model.evaluation.compare import compare
 
     found = compare(one[1], two[1])
     if as_json:
@@ -134,7 +134,7 @@ def _compare(one: tuple[Bundle, Answers], two: tuple[Bundle, Answers], as_json: 
 def _show_comparison(
     console: Console, one: tuple[Bundle, Answers], two: tuple[Bundle, Answers], found: Comparison
 ) -> None:
-    from worker.model.measure import measure
+    from worker.model.evaluation.measure import measure
 
     titles = [f"{bundle.manifest.name} ({bundle.digest})" for bundle, _ in (one, two)]
     console.print(_overall([measure(one[1]), measure(two[1])], titles))

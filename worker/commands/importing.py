@@ -16,8 +16,8 @@ from worker.errors import ConfigError, InvalidMessage
 
 if TYPE_CHECKING:
     from worker.model.data import Example
-    from worker.model.gate import Comparison
-    from worker.model.importing import Imported
+    from worker.model.importing.gate import Comparison
+    from worker.model.importing.importer import Imported
 
 KAFKA = "kafka:"
 
@@ -53,8 +53,8 @@ def run(options: Options) -> None:
         Fatal: it cannot be imported; what was measured is shown nevertheless.
     """
     importing = _importing()
-    from worker.model import gate, sources
-    from worker.model.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
+    from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
+    from worker.model.importing import gate, sources
 
     console = Console(stderr=True, highlight=False)
     folder, onnx_file = sources.locate(options.source, options.onnx_file)
@@ -86,7 +86,7 @@ def run(options: Options) -> None:
 
 def _importing() -> Any:
     try:
-        from worker.model import importing
+        from worker.model.importing import importer as importing
     except ModuleNotFoundError as error:
         if error.name not in ("onnx", "safetensors"):
             raise

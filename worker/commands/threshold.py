@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from worker.model.answers import Answers
     from worker.model.bundle import Bundle
-    from worker.model.threshold import Curve, Point
+    from worker.model.evaluation.answers import Answers
+    from worker.model.evaluation.threshold import Curve, Point
 
 _WIDTH, _HEIGHT = 61, 13
 _STEPS = tuple(round(step / 20, 2) for step in range(1, 20))
@@ -70,7 +70,7 @@ def parse_cost(text: str) -> tuple[float, float]:
 
 
 def _chooser(goal: Goal) -> Callable[[Curve, str], Point]:
-    from worker.model import threshold as choosing
+    from worker.model.evaluation import threshold as choosing
 
     if sum(each is not None for each in goal) != 1:
         raise ConfigError("Give one of --precision, --recall and --cost: a threshold is chosen by one goal.")
@@ -105,8 +105,8 @@ def _labels(bundle: Bundle, wanted: list[str]) -> list[str]:
 
 
 def _curve(answers: Answers, label: str) -> Curve:
-    from worker.model.measure import one_hot
-    from worker.model.threshold import Curve
+    from worker.model.evaluation.measure import one_hot
+    from worker.model.evaluation.threshold import Curve
 
     i = answers.labels.index(label)
     truth = one_hot(answers, answers.truth)[:, i]

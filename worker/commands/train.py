@@ -22,11 +22,11 @@ STOPPED = 130
 
 
 def train(wanted: dict[str, Any], text_field: str, label_field: str) -> None:
-    """Train as `wanted` says, the fields of `worker.model.training.Options` by name, and show the figures."""
+    """Train as `wanted` says, the fields of `worker.model.training.run.Options` by name, and show the figures."""
     need("train", "train")
     from worker.model.data import Fields
-    from worker.model.fitting import Stopped
-    from worker.model.training import Options, train
+    from worker.model.training.fitting import Stopped
+    from worker.model.training.run import Options, train
 
     options = Options(**wanted, fields=Fields(text=text_field, label=label_field))
     console = Console(stderr=True)
@@ -36,8 +36,8 @@ def train(wanted: dict[str, Any], text_field: str, label_field: str) -> None:
     except Stopped:
         typer.echo(f"Stopped; what was learnt is in {options.out}. Go on with the same command and --resume.", err=True)
         raise typer.Exit(STOPPED) from None
-    from worker.model import report
-    from worker.model.training import BUNDLE, HF, REPORT
+    from worker.model.evaluation import report
+    from worker.model.training.run import BUNDLE, HF, REPORT
 
     page = report.report(trained.bundle, trained.answers, trained.measured_on, trained.history, trained.fp32)
     (options.out / REPORT).write_text(page, "utf-8")

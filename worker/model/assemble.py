@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from tokenizers import Tokenizer
 
-from worker.model.calibrate import calibrate
-from worker.model.graph import build
+from worker.model.graph.builder import build
+from worker.model.graph.calibrate import calibrate
+from worker.model.graph.network import from_checkpoint
+from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.manifest import Probe, Quantization
-from worker.model.network import from_checkpoint
-from worker.model.quantize import WEIGHT_LIMIT
 from worker.model.session import open_session, run
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ import typer
 
 from worker.model import bundle
 from worker.model.assemble import PROBE_TOLERANCE, Encode, config_json, graphs, probes, static_int8
-from worker.model.spam_bundle import DEFAULT
-from worker.model.spam_card import PROBES
-from worker.model.spam_data import LABELS
+from worker.model.spam.card import PROBES
+from worker.model.spam.making import DEFAULT
+from worker.model.spam.texts import LABELS
 
 Size = Literal["small", "base"]
 SIZES: dict[str, dict[str, int]] = {

@@ -95,7 +95,7 @@ class TextTokenizer:
     def _places(self, encoding: Encoding) -> TokenSpans:
         tokens = encoding.tokens
         if self._named_by_id:
-            tokens = [self._tokenizer.id_to_token(i) for i in encoding.ids]
+            tokens = [self._tokenizer.id_to_token(i) or "" for i in encoding.ids]
         return TokenSpans(tokens, encoding.offsets, encoding.word_ids, encoding.special_tokens_mask)
 
 

@@ -8,8 +8,8 @@ import orjson
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from worker.model.graph import build
-from worker.model.network import from_checkpoint
+from worker.model.graph.builder import build
+from worker.model.graph.network import from_checkpoint
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?'"]
 VOCABULARY = [*WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"), "the", "train", "is", "late", "good"]

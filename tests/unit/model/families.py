@@ -7,9 +7,9 @@ so small that the norms' epsilon counts, biases everywhere, attention that looks
 
 import numpy as np
 
-from worker.model.calibrate import calibrate
-from worker.model.graph import build
-from worker.model.network import from_checkpoint
+from worker.model.graph.builder import build
+from worker.model.graph.calibrate import calibrate
+from worker.model.graph.network import from_checkpoint
 from worker.model.session import open_session
 
 KINDS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from worker.model.calibrate import calibrate
-from worker.model.graph import build
-from worker.model.network import from_checkpoint
+from worker.model.graph.builder import build
+from worker.model.graph.calibrate import calibrate
+from worker.model.graph.network import from_checkpoint
 from worker.model.random_bundle import random_checkpoint
 from worker.model.session import open_session
 

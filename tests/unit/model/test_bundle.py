@@ -11,7 +11,7 @@ from tests.unit.model import networks
 from worker.errors import BundleError
 from worker.model import bundle
 from worker.model.manifest import Probe, Quantization
-from worker.model.spam_bundle import DEFAULT
+from worker.model.spam.making import DEFAULT
 
 CONFIG = {"id2label": {"1": "spam", "0": "ham"}}
 FIELDS = {
@@ -174,7 +174,7 @@ def test_default_bundle_is_whole_small_and_documented():
 
 
 def test_default_bundle_keeps_its_quality():
-    """What its own manifest says of its held-out texts; `worker.model.spam` measured it."""
+    """What its own manifest says of its held-out texts; `worker.model.spam.__main__` measured it."""
     by_channel = {e.channel: e for e in bundle.load(DEFAULT).manifest.evaluation}
     for channel, bar in (("sms", 0.945), ("comments", 0.95), ("mails", 0.97)):
         found = by_channel[channel]

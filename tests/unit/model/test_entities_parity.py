@@ -21,7 +21,7 @@ from worker.pipeline.interpret import softmax
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 
-from worker.model import encoder  # noqa: E402
+from worker.model.training import encoder  # noqa: E402
 
 pytestmark = [
     pytest.mark.torch,

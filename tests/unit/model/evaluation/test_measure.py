@@ -1,0 +1,155 @@
+"""Figures against numbers by hand and against scikit-learn on the same arrays."""
+
+import numpy as np
+import pytest
+from sklearn import metrics
+
+from worker.errors import ConfigError
+from worker.model.data import Example, tokens_example
+from worker.model.evaluation import measure
+from worker.model.evaluation.answers import answers, check
+from worker.model.evaluation.compare import compare
+from worker.model.evaluation.report import mistakes
+
+LABELS = ("a", "b", "c")
+
+
+def single(*labels):
+    return [Example(f"id{i}", f"text {i}", (label,), form="single-label") for i, label in enumerate(labels)]
+
+
+def logits(scores):
+    return np.log(np.array(scores))
+
+
+SCORES = [[0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.5, 0.3, 0.2], [0.1, 0.1, 0.8]]
+
+
+def test_single_label_by_hand():
+    found = measure.measure(answers("single-label", LABELS, single("a", "b", "b", "c"), logits(SCORES)))
+    assert found["accuracy"] == 0.75
+    assert found["labels"]["a"] == {
+        "precision": 0.5, "recall": 1.0, "f1": 0.6667, "support": 1, "decided": 2, "roc_auc": 1.0, "pr_auc": 1.0,
+    }  # fmt: skip
+    assert found["labels"]["b"]["recall"] == 0.5
+    assert found["macro"]["f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3, abs=1e-4)
+    assert found["micro"]["f1"] == 0.75
+    # Confidences 0.7, 0.7, 0.5, 0.8; right, right, wrong, right: |1.4 - 2| + |0.5 - 0| + |0.8 - 1| over 4.
+    assert found["calibration_error"] == pytest.approx((0.6 + 0.5 + 0.2) / 4, abs=1e-4)
+
+
+def test_areas_are_those_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, scores = rng.integers(0, 3, 200), rng.dirichlet([1, 1, 1], 200)
+    found = measure.measure(answers("single-label", LABELS, single(*(LABELS[i] for i in truth)), logits(scores)))
+    assert found["roc_auc"] == pytest.approx(metrics.roc_auc_score(truth, scores, multi_class="ovr"), abs=1e-4)
+    assert found["accuracy"] == pytest.approx(metrics.accuracy_score(truth, scores.argmax(axis=1)), abs=1e-4)
+    assert found["weighted"]["f1"] == pytest.approx(
+        metrics.f1_score(truth, scores.argmax(axis=1), average="weighted"), abs=1e-4
+    )
+
+
+def test_what_cannot_be_computed_is_null():
+    """A label that no text has leaves no area, and no warning."""
+    found = measure.measure(answers("single-label", LABELS, single("a", "a", "b", "b"), logits(SCORES)))
+    assert found["labels"]["c"]["roc_auc"] is None
+    assert found["roc_auc"] is not None
+
+
+def test_several_labels():
+    examples = [Example(str(i), "", labels, form="multi-label") for i, labels in enumerate([("a",), ("a", "b"), ()])]
+    given = np.array([[2.0, -2, -3], [1, -1, -3], [-1, -1, 0.5]])
+    said = answers("multi-label", LABELS, examples, given, thresholds={"b": 0.2})
+    assert said.decided.tolist() == [[1, 0, 0], [1, 1, 0], [0, 1, 1]]
+    found = measure.measure(said)
+    assert found["accuracy"] == pytest.approx(2 / 3, abs=1e-4)
+    assert found["micro"] == {"precision": 0.6, "recall": 1.0, "f1": 0.75}
+    assert said.named(said.decided[1]) == "a, b"
+    assert said.named(np.zeros(3, int)) == "none"
+
+
+def test_one_label_alone():
+    examples = [Example(str(i), "", labels, form="multi-label") for i, labels in enumerate([("a",), (), ("a",)])]
+    found = measure.measure(answers("multi-label", ("a",), examples, np.array([[1.0], [1.0], [-1.0]])))
+    assert (found["labels"]["a"]["precision"], found["labels"]["a"]["recall"]) == (0.5, 0.5)
+    assert found["micro"]["f1"] == 0.5
+
+
+TAGS = ("O", "B-x", "I-x")
+
+
+def tagged():
+    """Two texts; the second one's entity is found too short."""
+    examples = [
+        tokens_example("one", ["in", "Ulm"], ["O", "B-x"]),
+        tokens_example("two", ["New", "York", "is"], ["B-x", "I-x", "O"]),
+    ]
+    given = np.eye(3)[[0, 1, 1, 0, 0]] * 4
+    return answers("token", TAGS, examples, given)
+
+
+def test_entities_count_as_a_whole():
+    found = measure.measure(tagged())
+    assert found["spans"]["f1"] == 0.5
+    assert found["spans"]["types"]["x"]["support"] == 2
+    assert found["accuracy"] == 0.8
+    assert measure.headline(tagged()) == ("span F1", 0.5)
+    assert tagged().wrong_examples().tolist() == [False, True]
+    assert tagged().sequences(tagged().decided) == [["O", "B-x"], ["B-x", "O", "O"]]
+
+
+def test_regression():
+    examples = single("1.5", "2")
+    found = measure.measure(answers("regression", ("score",), examples, np.array([[1.0], [3.0]])))
+    assert (found["mean_absolute_error"], found["root_mean_squared_error"]) == (0.75, 0.7906)
+
+
+def test_a_temperature_is_found_for_every_task():
+    rng = np.random.default_rng(0)
+    share = rng.uniform(0.05, 0.95, 4000)
+    true = rng.uniform(size=4000) < share
+    raw = np.log(share / (1 - share))
+    both = np.stack([np.zeros(4000), 2 * raw], axis=1)
+    assert measure.fit_temperature("single-label", both, true.astype(int)) == pytest.approx(2, abs=0.15)
+    assert measure.fit_temperature("multi-label", 2 * raw[:, None], true[:, None].astype(int)) == pytest.approx(
+        2, abs=0.15
+    )
+
+
+def test_what_does_not_fit_is_a_sentence():
+    with pytest.raises(
+        ConfigError, match=r"test.jsonl has labels that the bundle x does not know: d; it knows a, b, c"
+    ):
+        check("single-label", LABELS, single("a", "d"), "test.jsonl", "the bundle x")
+    with pytest.raises(ConfigError, match='its lines need "tokens" and "tags"'):
+        check("token", TAGS, single("a"), "test.jsonl", "the bundle x")
+    with pytest.raises(ConfigError, match="the label of id0 is no number"):
+        check("regression", ("score",), single("a"), "test.jsonl", "the bundle x")
+
+
+def test_two_bundles_side_by_side():
+    examples = single("a", "b", "b", "c")
+    first = answers("single-label", LABELS, examples, logits(SCORES))
+    second = answers("single-label", LABELS, examples, logits([SCORES[0], SCORES[0], SCORES[1], SCORES[3]]))
+    found = compare(first, second)
+    assert (found.both_right, found.only_first, found.only_second, found.both_wrong) == (2, 1, 1, 0)
+    assert found.p_value == 1.0
+    assert [each.id for each in found.disagreements] == ["id1", "id2"]
+    assert found.disagreements[0] == ("id1", "b", "b", "a")
+
+
+def test_mcnemar_by_hand():
+    """Ten against none: twice a half to the tenth."""
+    examples = single(*"a" * 10)
+    right, wrong = np.tile([3.0, 0, 0], (10, 1)), np.tile([0.0, 3, 0], (10, 1))
+    found = compare(*(answers("single-label", LABELS, examples, each) for each in (right, wrong)))
+    assert found.p_value == pytest.approx(2 * 0.5**10, abs=1e-6)
+
+
+def test_the_hardest_mistakes_come_first_and_by_id():
+    said = answers("single-label", LABELS, single("b", "b", "b", "a"), logits(SCORES))
+    assert [(name, truth, decided) for name, truth, decided, _ in mistakes(said)] == [
+        ("id3", "a", "c"),
+        ("id0", "b", "a"),
+        ("id2", "b", "a"),
+    ]

@@ -1,0 +1,125 @@
+"""A row's logits in INT8 are the same bits in whatever company, and however far padded."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.model import families
+from tests.unit.model.families import KINDS, TASKS, network_of, ranges_of, session_of
+from worker.model.assemble import Encode
+from worker.model.bundle import load
+from worker.model.session import open_session, run
+from worker.model.spam.making import DEFAULT
+
+LENGTHS = [*range(1, 36), 47, 48, 49, 63, 64, 65, 100, 127, 128, 129, 200, 255, 256, 257, 311, 400, 511, 512]
+NETWORKS = [f"{kind} {task}" for kind in KINDS for task in TASKS]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def small(request):
+    network = network_of(*request.param.split())
+    return session_of(network, ranges_of(network))
+
+
+@pytest.fixture(scope="module")
+def default():
+    return open_session(str(load(DEFAULT).model_path))
+
+
+def assert_bits_equal(session, rows, length=None):
+    """Alone and unpadded, or beside each other and padded to the longest or to `length`: the same bits."""
+    together = run(session, rows, length)
+    for found, row in zip(together, rows, strict=True):
+        alone = run(session, [row])[0]
+        np.testing.assert_array_equal(found[: len(row)] if found.ndim == 2 else found, alone)
+
+
+@pytest.mark.parametrize("batch", [2, 16, 32])
+def test_rows_are_bit_equal_in_any_batch(small, batch):
+    rows = families.rows(LENGTHS)
+    order = np.random.default_rng(batch).permutation(len(rows))
+    for start in range(0, len(order), batch):
+        assert_bits_equal(small, [rows[i] for i in order[start : start + batch]])
+
+
+@settings(max_examples=15)
+@given(
+    lengths=st.lists(st.integers(1, 130), min_size=1, max_size=12), extra=st.integers(0, 70), seed=st.integers(0, 99)
+)
+def test_rows_are_bit_equal_for_any_lengths_and_padding(small, lengths, extra, seed):
+    assert_bits_equal(small, families.rows(lengths, seed), max(lengths) + extra)
+
+
+OTHERS = {
+    "widths of a base size": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_attention_heads": 12,
+        "num_hidden_layers": 1,
+    },
+    "widths that no vector divides": {"hidden_size": 40, "intermediate_size": 72},
+    "heads of four": {"num_attention_heads": 16},
+    "one layer": {"num_hidden_layers": 1},
+    "one label": {"labels": 1},
+    "forty labels": {"labels": 40},
+    "another activation": {"hidden_act": "gelu_new"},
+    "a third activation": {"hidden_act": "silu"},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("other", OTHERS)
+def test_rows_are_bit_equal_in_networks_of_other_sizes(other, task):
+    network = network_of("bert", task, **OTHERS[other])
+    session = session_of(network, ranges_of(network))
+    rows = families.rows(range(1, 67))
+    for start in (0, 20, 40):
+        assert_bits_equal(session, rows[start : start + 23], 70)
+
+
+def parts(network, without):
+    return {name: found for name, found in ranges_of(network).items() if not any(part in name for part in without)}
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", ["bert", "electra", "mpnet"])
+@pytest.mark.parametrize("without", ["input", "context", "intermediate", "activation", "head", "layer.2", "e"])
+def test_rows_are_bit_equal_with_products_left_in_fp32(kind, task, without):
+    """Whichever parts stay FP32; `e` is in the name of every part."""
+    network = network_of(kind, task)
+    session = session_of(network, parts(network, [without]), int8_words=without != "e")
+    rows = families.rows(range(1, 40))
+    assert_bits_equal(session, rows)
+    assert_bits_equal(session, rows[::7], 64)
+
+
+TEXTS = [
+    "ok",
+    "see you at 8 then :)",
+    "Your code is 482 913, it expires in ten minutes.",
+    "WIN a FREE phone!!! txt WIN to 80086 now, £1.50/msg, www.example.test",
+    "nächste Woche wieder? 👍🏽 e\u0301 \u200b zero width",
+    "",
+    "Subject: minutes\n" + "we talked about the plan for the spring and who does what . " * 9,
+    "the quick brown fox " * 70,
+    "buy now " * 260,
+]
+
+
+@pytest.mark.parametrize("padded", [None, 256, 300])
+def test_default_bundle_rows_are_bit_equal_in_any_batch(default, padded):
+    """Texts as they come, of 2 to 256 tokens."""
+    encode = Encode(load(DEFAULT).tokenizer_json.encode(), 256)
+    rows = encode([text[cut:] for text in TEXTS for cut in (0, 1, 5)])
+    alone = np.concatenate([run(default, [row]) for row in rows])
+    np.testing.assert_array_equal(run(default, rows, padded), alone)
+    np.testing.assert_array_equal(run(default, rows[::-1])[::-1], alone)
+
+
+def test_default_bundle_rows_are_bit_equal_at_every_short_length(default):
+    """Every remainder that a vector loop can leave."""
+    rng = np.random.default_rng(5)
+    rows = [[101, *rng.integers(1000, 30000, n).tolist(), 102] for n in range(67)]
+    together = run(default, rows)
+    np.testing.assert_array_equal(together, np.concatenate([run(default, [row]) for row in rows]))

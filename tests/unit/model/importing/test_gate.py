@@ -1,0 +1,139 @@
+"""What the gate calls the same answer, and the figures that it gives, for every task."""
+
+import numpy as np
+import pytest
+
+from worker.model.data import Example, tokens_example
+from worker.model.importing.gate import Comparison, Meaning, WordTags, compare, truth_of
+from worker.model.manifest import Agreement
+
+SINGLE = Meaning("single-label", ("a", "b", "c"))
+MULTI = Meaning("multi-label", ("a", "b"))
+VALUE = Meaning("regression", ("stars",))
+TOKENS = Meaning("token", ("O", "B-PER", "I-PER"))
+
+
+def rows(*values):
+    return [np.array(value, np.float32) for value in values]
+
+
+def test_best_label_wins():
+    assert SINGLE.decide(rows([1, 2, 0], [3, 0, 0])).tolist() == [1, 0]
+
+
+def test_label_with_a_threshold_wins_if_and_only_if_it_reaches_it():
+    strict = Meaning("single-label", ("a", "b", "c"), thresholds={"b": 0.9})
+    assert strict.decide(rows([1, 2, 0], [0, 9, 0])).tolist() == [0, 1]
+    loose = Meaning("single-label", ("a", "b", "c"), thresholds={"c": 0.05})
+    assert loose.decide(rows([2, 2, 0])).tolist() == [2]
+
+
+def test_temperature_counts_where_there_are_thresholds():
+    assert Meaning("single-label", ("a", "b"), 0.1, {"b": 0.9}).decide(rows([0, 1])).tolist() == [1]
+
+
+def test_each_label_of_a_multi_label_model_is_a_decision():
+    assert MULTI.decide(rows([1, -1], [0.1, 3])).tolist() == [1, 0, 1, 1]
+    assert Meaning("multi-label", ("a", "b"), thresholds={"a": 0.9}).decide(rows([1, 1])).tolist() == [0, 1]
+
+
+def test_tokens_between_the_special_ones_are_decisions():
+    one = np.array([[9, 0, 0], [0, 1, 0], [0, 0, 1], [0, 9, 0]])
+    assert TOKENS.decide([one]).tolist() == [1, 2]
+
+
+def test_distances_and_agreement():
+    found = compare(SINGLE, rows([1, 2, 0], [3, 0, 0]), rows([1, 0.5, 0], [3, 0, 0]))
+    assert found.agreement == Agreement(
+        texts=2, same_label=0.5, mean_logit_difference=0.25, largest_logit_difference=1.5
+    )
+    assert found.evaluation is None
+    assert found.drop == 0.0
+    assert found.passes(0.5, 0.0)
+    assert not found.passes(0.51, 0.0)
+
+
+def test_values_agree_within_a_share_of_their_spread():
+    fp32 = rows([1], [2], [3], [4])
+    assert compare(VALUE, fp32, rows([1.01], [2], [3], [3.0])).agreement.same_label == 0.75
+
+
+def test_what_is_no_number_passes_nothing():
+    agreement = Agreement(texts=1, same_label=1.0, mean_logit_difference=0.0, largest_logit_difference=0.0)
+    assert Comparison(agreement).passes(1.0, 0.0)
+    assert not compare(VALUE, rows([1], [2]), rows([np.nan], [np.nan])).passes(0.5, 0.0)
+
+
+def test_figures_of_a_single_label_model():
+    truth = np.array([0, 1, 1, 2])
+    found = compare(SINGLE, rows([1, 0, 0], [0, 1, 0], [0, 1, 0], [0, 0, 1]), rows(*[[1, 0, 0]] * 4), truth, "note")
+    assert found.fp32.accuracy == 1.0
+    assert found.int8.accuracy == 0.25
+    assert found.drop == 0.75
+    assert found.metric == "accuracy"
+    assert found.int8.recall == {"a": 1.0, "b": 0.0, "c": 0.0}
+    assert found.int8.f1["a"] == 0.4
+    assert found.evaluation.per_label == {"a": 1, "b": 2, "c": 1}
+    assert found.evaluation.note == "note"
+    assert not found.passes(0.0, 0.5)
+
+
+def test_figures_of_a_multi_label_model():
+    truth = np.array([1, 0, 1, 1])
+    found = compare(MULTI, rows([1, -1], [1, 1]), rows([1, -1], [1, -1]), truth)
+    assert found.fp32.metrics["micro_f1"] == 1.0
+    assert found.int8.metrics["micro_f1"] == 0.8
+    assert found.int8.f1 == {"a": 1.0, "b": 0.0}
+    assert found.metric == "micro F1"
+
+
+def test_figures_of_a_regression():
+    found = compare(VALUE, rows([1], [2], [3]), rows([1], [2], [4]), np.array([1.0, 2.0, 3.0]))
+    assert found.fp32.metrics == {"r2": 1.0, "mae": 0.0}
+    assert found.drop == 0.5
+    assert found.evaluation.per_label == {}
+
+
+def test_figures_of_entities_are_of_whole_spans():
+    fp32 = [np.eye(3)[[0, 1, 2, 0]]]
+    int8 = [np.eye(3)[[0, 1, 0, 0]]]
+    truth = WordTags([("B-PER", "I-PER")], [[1, 2]])
+    found = compare(TOKENS, fp32, int8, truth)
+    assert found.fp32.metrics == {"span_f1": 1.0}
+    assert found.int8.metrics == {"span_f1": 0.0}
+    assert found.fp32.f1 == {"PER": 1.0}
+    assert found.evaluation.per_label == {"PER": 1}
+
+
+def test_word_that_was_cut_off_has_no_tag():
+    truth = WordTags([("B-PER", "B-PER")], [[1, -1]])
+    found = compare(TOKENS, [np.eye(3)[[0, 1, 0]]], [np.eye(3)[[0, 1, 0]]], truth)
+    assert found.fp32.recall == {"PER": 0.5}
+
+
+def test_truth_of_each_task():
+    single = [Example("1", "x", ("b",), form="single-label"), Example("2", "x", ("2",), form="single-label")]
+    assert truth_of(SINGLE, single).tolist() == [1, 2]
+    multi = [Example("1", "x", ("b", "a"), form="multi-label"), Example("2", "x", (), form="multi-label")]
+    assert truth_of(MULTI, multi).tolist() == [1, 1, 0, 0]
+    value = [Example("1", "x", ("3.5",), form="single-label")]
+    assert truth_of(VALUE, value).tolist() == [3.5]
+    tagged = [tokens_example("1", ["Ann", "ran"], ["B-PER", "O"])]
+    assert truth_of(TOKENS, tagged, [[1, 2]]) == WordTags([("B-PER", "O")], [[1, 2]])
+
+
+@pytest.mark.parametrize(
+    ("meaning", "examples"),
+    [
+        (SINGLE, []),
+        (SINGLE, [Example("1", "x")]),
+        (SINGLE, [Example("1", "x", ("z",), form="single-label")]),
+        (SINGLE, [Example("1", "x", ("a", "b"), form="multi-label")]),
+        (SINGLE, [tokens_example("1", ["a"], ["O"])]),
+        (TOKENS, [Example("1", "x", ("O",), form="single-label")]),
+        (TOKENS, [tokens_example("1", ["a"], ["B-LOC"])]),
+        (VALUE, [Example("1", "x", ("good",), form="single-label")]),
+    ],
+)
+def test_labels_that_are_not_the_models_are_no_truth(meaning, examples):
+    assert truth_of(meaning, examples) is None

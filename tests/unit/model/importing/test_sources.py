@@ -1,0 +1,101 @@
+"""Where a model is looked for: here first, then on the hub, of which nothing but numbers and words is fetched."""
+
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from tests.unit.model import checkpoints
+from worker.errors import BundleError, ConfigError
+from worker.model.importing import sources
+
+
+def test_folder_and_files_in_it(tmp_path):
+    folder = checkpoints.write(tmp_path / "m")
+    (folder / "some.onnx").write_bytes(b"graph")
+    assert sources.locate(str(folder)) == (folder, None)
+    assert sources.locate(str(folder), "some.onnx") == (folder, "some.onnx")
+    assert sources.locate(str(folder / "model.safetensors")) == (folder, None)
+    assert sources.locate(str(folder / "some.onnx")) == (folder, "some.onnx")
+    with pytest.raises(BundleError, match=r"vocab\.txt is no model"):
+        sources.locate(str(folder / "vocab.txt"))
+
+
+def test_pickle_named_as_the_source_is_refused(tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"\x80")
+    with pytest.raises(BundleError, match="is a pickle, a program that runs when it is read"):
+        sources.locate(str(tmp_path / "model.bin"))
+
+
+@pytest.mark.parametrize("source", ["no/such/folder", "./nothing", "/nowhere", "model.onnx", ""])
+def test_what_is_neither_folder_nor_name_is_refused(tmp_path, monkeypatch, source):
+    monkeypatch.chdir(tmp_path)
+    if source == "":
+        assert sources.locate(source)[0] == Path()
+        return
+    with pytest.raises(ConfigError, match="is neither a folder nor the name of a model on the hub"):
+        sources.locate(source)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A hub with one model: set `files` or `error`, read `asked`."""
+
+    class Hub:
+        files = ("config.json", "model.safetensors", "pytorch_model.bin", "onnx/model.onnx", "onnx/model.onnx_data")
+        error = None
+        asked = None
+
+    def list_files(api, name):
+        if Hub.error is not None:
+            raise Hub.error
+        return list(Hub.files)
+
+    def snapshot(name, allow_patterns):
+        Hub.asked = allow_patterns
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", list_files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
+    return Hub
+
+
+def test_weights_are_fetched_and_pickles_are_not(hub, tmp_path):
+    assert sources.locate("someone/some-model") == (tmp_path, None)
+    assert hub.asked == ["*.json", "*.txt", "README.md", "model.safetensors"]
+
+
+def test_graphs_are_fetched_where_there_are_no_weights_or_one_is_named(hub):
+    sources.locate("someone/some-model", "onnx/model.onnx")
+    assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data", "onnx/model.onnx.data"]
+    hub.files = hub.files[3:]
+    sources.locate("someone/some-model")
+    assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data"]
+
+
+def test_repository_of_pickles_is_refused_before_anything_is_fetched(hub):
+    hub.files = ("config.json", "pytorch_model.bin")
+    with pytest.raises(BundleError, match=r"pytorch_model\.bin is a pickle.*AutoModelForSequenceClassification"):
+        sources.locate("someone/some-model")
+    assert hub.asked is None
+
+
+def _http(kind):
+    import httpx2
+
+    return kind("no", response=httpx2.Response(404, request=httpx2.Request("GET", "https://hub.test")))
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError("no route"), r"the hub cannot be asked for it \(OSError\): download the model elsewhere"),
+        (lambda: _http(RepositoryNotFoundError), "the hub knows no model of that name"),
+        (lambda: _http(GatedRepoError), "only to those it knows"),
+    ],
+)
+def test_hub_that_does_not_give_the_model_is_a_sentence(hub, error, message):
+    hub.error = error if isinstance(error, Exception) else error()
+    with pytest.raises(ConfigError, match=message):
+        sources.locate("someone/some-model")

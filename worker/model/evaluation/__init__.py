@@ -1,0 +1,1 @@
+"""How good a bundle is: figures, reports, thresholds. No torch."""

@@ -1,0 +1,182 @@
+"""What a model says of labelled examples, beside what is true; the ground of every figure.
+
+A row is what is decided once: a text, or for the task `token` a word. Arrays have one entry a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worker.errors import ConfigError
+from worker.model.spam.figures import decide, probabilities
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from worker.model.data import Example
+
+DEFAULT_THRESHOLD = 0.5
+_SHOWN = 5
+_FORMS = {
+    "single-label": ("single-label",),
+    "multi-label": ("multi-label", "single-label"),
+    "regression": ("single-label",),
+    "token": ("token",),
+}
+_WANTED = {
+    "single-label": '"label"',
+    "multi-label": '"labels"',
+    "regression": '"label" as a number',
+    "token": '"tokens" and "tags"',
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Scores and decisions, and the truth.
+
+    Attributes:
+        task: as in a bundle's manifest.
+        labels: in the order of their ids.
+        ids: of the examples.
+        owner: for each row the index of its example.
+        truth: label ids [rows]; for `multi-label` 0 or 1 [rows, labels]; for `regression` numbers [rows].
+        scores: [rows, labels], after temperature and activation.
+        decided: like `truth`.
+        truncated: how many texts were longer than the model.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    ids: tuple[str, ...]
+    owner: np.ndarray
+    truth: np.ndarray
+    scores: np.ndarray
+    decided: np.ndarray
+    truncated: int = 0
+
+    @property
+    def wrong(self) -> np.ndarray:
+        """Whether each row is decided wrongly."""
+        differ = self.decided != self.truth
+        return np.asarray(differ.any(axis=1) if differ.ndim == 2 else differ)
+
+    def wrong_examples(self) -> np.ndarray:
+        """Whether anything in each example is decided wrongly."""
+        return np.bincount(self.owner, self.wrong, minlength=len(self.ids)) > 0
+
+    def named(self, ids: np.ndarray) -> str:
+        """One decision in words: a label, or those of several that are 1."""
+        if self.task == "multi-label":
+            return ", ".join(label for label, is_on in zip(self.labels, ids, strict=True) if is_on) or "none"
+        return self.labels[int(ids)]
+
+    def sequences(self, ids: np.ndarray) -> list[list[str]]:
+        """Decisions or truth of the task `token` as one list of tags an example."""
+        ends = np.cumsum(np.bincount(self.owner, minlength=len(self.ids)))[:-1]
+        return [[self.labels[i] for i in part] for part in np.split(ids, ends)]
+
+
+def answers(
+    task: str,
+    labels: Sequence[str],
+    examples: Sequence[Example],
+    logits: np.ndarray,
+    *,
+    temperature: float = 1.0,
+    thresholds: Mapping[str, float] | None = None,
+    truncated: int = 0,
+) -> Answers:
+    """Scores and decisions as the worker comes to them.
+
+    Args:
+        task: as in a bundle's manifest.
+        labels: in the order of their ids.
+        examples: checked by `check`.
+        logits: [rows, labels].
+        temperature: divides the logits.
+        thresholds: by label; labels without one need 0.5 for `multi-label`, and nothing else.
+        truncated: how many of the texts were cut.
+    """
+    scores = activated(task, logits, temperature)
+    rows = [len(example.tags) if task == "token" else 1 for example in examples]
+    return Answers(
+        task,
+        tuple(labels),
+        tuple(example.id for example in examples),
+        np.repeat(np.arange(len(examples)), rows),
+        truth_of(task, labels, examples),
+        scores,
+        decisions(task, labels, scores, thresholds or {}),
+        truncated,
+    )
+
+
+def activated(task: str, logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Scores [rows, labels], float64: softmax, or a sigmoid each, or for `regression` the logits themselves."""
+    if task == "regression":
+        return logits.astype(np.float64)
+    if task == "multi-label":
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64) / temperature, -700, 700))))
+    return probabilities(logits, temperature)
+
+
+def decisions(task: str, labels: Sequence[str], scores: np.ndarray, thresholds: Mapping[str, float]) -> np.ndarray:
+    """Label ids [rows]; for `multi-label` 0 or 1 [rows, labels]; for `regression` the scores [rows]."""
+    if task == "regression":
+        return scores[:, 0]
+    if task == "multi-label":
+        least = np.array([thresholds.get(label, DEFAULT_THRESHOLD) for label in labels])
+        return np.asarray((scores >= least).astype(int))
+    if task == "token":
+        return np.asarray(scores.argmax(axis=1))
+    return decide(scores, {i: thresholds[label] for i, label in enumerate(labels) if label in thresholds})
+
+
+def truth_of(task: str, labels: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
+    """What is true of each row, see `Answers`."""
+    number = {label: i for i, label in enumerate(labels)}
+    if task == "regression":
+        return np.array([float(example.labels[0]) for example in examples])
+    if task == "multi-label":
+        out = np.zeros((len(examples), len(labels)), int)
+        for row, example in zip(out, examples, strict=True):
+            row[[number[label] for label in example.labels]] = 1
+        return out
+    words = ((number[word] for word in (*example.labels, *example.tags)) for example in examples)
+    return np.array([each for example in words for each in example], int)
+
+
+def check(task: str, labels: Sequence[str], examples: Sequence[Example], name: str, model: str) -> None:
+    """Whether examples can be held against a model; `name` and `model` are what messages call the two.
+
+    Raises:
+        ConfigError: they are of another task, or have labels that the model does not know.
+    """
+    if examples[0].form not in _FORMS[task]:
+        raise ConfigError(f"{name} does not fit {model}, which is for {task}: its lines need {_WANTED[task]}.")
+    if task == "regression":
+        return _check_numbers(examples, name)
+    unknown = {label for example in examples for label in (*example.labels, *example.tags)} - set(labels)
+    if unknown:
+        raise ConfigError(
+            f"{name} has labels that {model} does not know: {_some(sorted(unknown))}; it knows {_some(labels)}. "
+            "Rename them, or leave those lines out."
+        )
+    return None
+
+
+def _check_numbers(examples: Sequence[Example], name: str) -> None:
+    for example in examples:
+        try:
+            float(example.labels[0])
+        except ValueError:
+            raise ConfigError(f"{name}: the label of {example.id} is no number, as a regression needs it.") from None
+
+
+def _some(words: Sequence[str]) -> str:
+    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
+    return ", ".join(words[:_SHOWN]) + more

@@ -1,0 +1,204 @@
+"""Figures of a model on labelled texts, by scikit-learn: what `winnow evaluate` shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    r2_score,
+    roc_auc_score,
+    root_mean_squared_error,
+)
+
+from worker.model.data import OUTSIDE
+from worker.model.evaluation.answers import activated
+from worker.model.evaluation.spans import span_f1
+from worker.model.manifest import Figures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.model.evaluation.answers import Answers
+
+BINS = 10
+DIGITS = 4
+_AVERAGES = ("micro", "macro", "weighted")
+
+
+def measure(answers: Answers) -> dict[str, Any]:
+    """All figures of one model on one set of texts, as a JSON document; what cannot be computed is null.
+
+    `accuracy` is the share of rows that are right: texts, words for the task `token`; for `multi-label` all labels of a
+    text must be. The areas are of one label against the rest, their mean over labels for the model as a whole.
+    """
+    document: dict[str, Any] = {"task": answers.task, "texts": len(answers.ids), "truncated": answers.truncated}
+    if answers.task == "regression":
+        return document | _regression(answers)
+    truth, decided = one_hot(answers, answers.truth), one_hot(answers, answers.decided)
+    document |= {"accuracy": _rounded(1 - answers.wrong.mean()), "calibration_error": calibration_error(answers)}
+    document |= {f"{kind}": _averaged(truth, decided, kind) for kind in _AVERAGES}
+    document["roc_auc"] = _mean_area(roc_auc_score, truth, answers.scores)
+    document["pr_auc"] = _mean_area(average_precision_score, truth, answers.scores)
+    document["labels"] = _by_label(answers, truth, decided)
+    if answers.task == "token":
+        document["spans"] = _spans(answers)
+    return document
+
+
+def figures(answers: Answers) -> Figures:
+    """The same as a bundle's manifest keeps them; for `token` precision, recall and F1 are of entities by type."""
+    found = measure(answers)
+    if answers.task == "regression":
+        return Figures(metrics={name: found[name] for name in ("mean_absolute_error", "r2") if found[name] is not None})
+    spans = found.get("spans")
+    by_label: dict[str, dict[str, float]] = spans["types"] if spans else found["labels"]
+    averages = {"span_f1": spans["f1"]} if spans else {}
+    averages |= {f"{kind}_f1": found[kind]["f1"] for kind in ("micro", "macro")}
+    averages |= {name: found[name] for name in ("roc_auc", "pr_auc") if found[name] is not None}
+    return Figures(
+        accuracy=found["accuracy"],
+        precision={label: each["precision"] for label, each in by_label.items()},
+        recall={label: each["recall"] for label, each in by_label.items()},
+        f1={label: each["f1"] for label, each in by_label.items()},
+        calibration_error=found["calibration_error"],
+        metrics=averages,
+    )
+
+
+def headline(answers: Answers) -> tuple[str, float]:
+    """The one figure by which training chooses, and its name; more is better."""
+    if answers.task == "token":
+        return "span F1", span_f1(*_tag_sequences(answers), answers.labels).f1
+    average = "micro" if answers.task == "multi-label" else "macro"
+    truth, decided = one_hot(answers, answers.truth), one_hot(answers, answers.decided)
+    if average == "macro":  # a label that does not occur here cannot be found
+        occurring = truth.any(axis=0) | decided.any(axis=0)
+        truth, decided = truth[:, occurring], decided[:, occurring]
+    return f"{average} F1", float(_averaged(truth, decided, average)["f1"])
+
+
+def log_loss(answers: Answers) -> float:
+    """Mean over rows of the negative log of what was given to the truth; over labels too for `multi-label`."""
+    truth = one_hot(answers, answers.truth)
+    scores = np.clip(answers.scores, 1e-12, 1 - 1e-12)
+    if answers.task == "multi-label":
+        return float(-(truth * np.log(scores) + (1 - truth) * np.log(1 - scores)).mean())
+    return float(-np.log(scores[truth.astype(bool)]).mean())
+
+
+def one_hot(answers: Answers, ids: np.ndarray) -> np.ndarray:
+    """0 or 1 [rows, labels] of decisions or truth."""
+    return np.asarray(ids if answers.task == "multi-label" else np.eye(len(answers.labels), dtype=int)[ids])
+
+
+def confidences(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Scores, and whether what they are given to is true, for calibration.
+
+    Of two labels the score of the second; of several the best one's; for `multi-label` every score of every label.
+    """
+    if answers.task == "multi-label":
+        return answers.scores.ravel(), answers.truth.ravel().astype(bool)
+    if len(answers.labels) == 2:
+        return answers.scores[:, 1], answers.truth == 1
+    best = answers.scores.argmax(axis=1)
+    return answers.scores.max(axis=1), best == answers.truth
+
+
+def calibration_error(answers: Answers) -> float:
+    """Expected calibration error in ten equal bins of the score."""
+    score, true = confidences(answers)
+    bins = np.minimum((score * BINS).astype(int), BINS - 1)
+    gaps = np.abs(np.bincount(bins, score, BINS) - np.bincount(bins, true, BINS))
+    return _rounded(gaps.sum() / len(score))
+
+
+def confusion(answers: Answers) -> np.ndarray:
+    """Counts [true label, decided label]."""
+    return np.asarray(confusion_matrix(answers.truth, answers.decided, labels=range(len(answers.labels))))
+
+
+def fit_temperature(task: str, logits: np.ndarray, truth: np.ndarray) -> float:
+    """The temperature with the least log loss, to two digits; `truth` as `Answers` has it."""
+    candidates = np.round(np.exp(np.linspace(np.log(0.25), np.log(6.0), 160)), 2)
+    wanted = truth.astype(bool) if task == "multi-label" else np.eye(logits.shape[1], dtype=bool)[truth]
+    losses = [_loss(task, activated(task, logits, t), wanted) for t in candidates]
+    return float(candidates[int(np.argmin(losses))])
+
+
+def _loss(task: str, scores: np.ndarray, wanted: np.ndarray) -> float:
+    given = np.where(wanted, scores, 1 - scores) if task == "multi-label" else scores[wanted]
+    return float(-np.log(np.clip(given, 1e-12, None)).mean())
+
+
+def _by_label(answers: Answers, truth: np.ndarray, decided: np.ndarray) -> dict[str, Any]:
+    columns = _precision_recall(truth, decided, None)
+    out = {}
+    for i, label in enumerate(answers.labels):
+        precision, recall, f1, support = (column[i] for column in columns)
+        out[label] = {
+            "precision": _rounded(precision),
+            "recall": _rounded(recall),
+            "f1": _rounded(f1),
+            "support": int(support),
+            "decided": int(decided[:, i].sum()),
+            "roc_auc": _area(roc_auc_score, truth[:, i], answers.scores[:, i]),
+            "pr_auc": _area(average_precision_score, truth[:, i], answers.scores[:, i]),
+        }
+    return out
+
+
+def _averaged(truth: np.ndarray, decided: np.ndarray, average: str) -> dict[str, float]:
+    precision, recall, f1, _ = _precision_recall(truth, decided, average)
+    return {"precision": _rounded(precision), "recall": _rounded(recall), "f1": _rounded(f1)}
+
+
+def _precision_recall(truth: np.ndarray, decided: np.ndarray, average: str | None) -> Any:
+    # One column is to scikit-learn two labels, not one.
+    only = {"labels": [1]} if truth.shape[1] == 1 else {}
+    if only:
+        truth, decided = truth[:, 0], decided[:, 0]
+    return precision_recall_fscore_support(truth, decided, average=average, zero_division=0, **only)
+
+
+def _area(area: Callable[..., float], truth: np.ndarray, scores: np.ndarray) -> float | None:
+    """None where a label is true of all rows or of none."""
+    return _rounded(area(truth, scores)) if 0 < truth.sum() < len(truth) else None
+
+
+def _mean_area(area: Callable[..., float], truth: np.ndarray, scores: np.ndarray) -> float | None:
+    areas = [_area(area, truth[:, i], scores[:, i]) for i in range(truth.shape[1])]
+    known = [each for each in areas if each is not None]
+    return _rounded(float(np.mean(known))) if known else None
+
+
+def _tag_sequences(answers: Answers) -> tuple[list[list[str]], list[list[str]]]:
+    return answers.sequences(answers.truth), answers.sequences(answers.decided)
+
+
+def _spans(answers: Answers) -> dict[str, Any]:
+    found = span_f1(*_tag_sequences(answers), answers.labels)
+    types = {kind: _score(each) for kind, each in found.types.items() if kind != OUTSIDE}
+    return {**_score(found), "types": types}
+
+
+def _score(score: Any) -> dict[str, float]:
+    rounded = {name: _rounded(getattr(score, name)) for name in ("precision", "recall", "f1")}
+    return {**rounded, "support": score.support}
+
+
+def _regression(answers: Answers) -> dict[str, Any]:
+    truth, found = answers.truth, answers.decided
+    return {
+        "mean_absolute_error": _rounded(mean_absolute_error(truth, found)),
+        "root_mean_squared_error": _rounded(root_mean_squared_error(truth, found)),
+        "r2": _rounded(r2_score(truth, found)) if len(truth) > 1 else None,
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DIGITS)

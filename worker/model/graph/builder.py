@@ -1,0 +1,257 @@
+"""Writes a network down as an ONNX graph: FP32, or static INT8 with one fixed scale per activation.
+
+The layout serves two ends. Speed: activations are [sequence, batch, hidden], so that attention needs one transpose per
+layer; norms stay plain; where the head reads the first token alone, the last layer is computed for that alone.
+And equality: no step lets a row depend on its neighbours in the batch or on how far it is padded.
+
+Inputs `input_ids` and `attention_mask`, int32 [batch, sequence]; output `logits`, float32 [batch, labels], or
+[batch, sequence, labels] of a network that classifies tokens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from worker.model.graph.activations import OPERATORS
+from worker.model.graph.emitter import MICROSOFT, Emitter
+from worker.model.graph.quantize import WEIGHT_LIMIT, by_column, by_row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import onnx
+
+    from worker.model.graph.layers import Dense, Layer, Network, Norm
+    from worker.model.graph.quantize import Range
+
+INPUTS = ("input_ids", "attention_mask")
+OUTPUT = "logits"
+# Far below any score, and still finite when a score is added.
+_MASKED = np.float32(-1e30)
+# The last layer asks for two tokens and drops the second: onnxruntime multiplies a single row with another routine,
+# which adds up in an order that depends on the padded length.
+_ASKING = 2
+# Names of what a projection of the embeddings and a head's first product read; those within layers are composed.
+_EMBEDDINGS, _HEAD = "embeddings", "head.0"
+
+
+def build(
+    network: Network,
+    ranges: Mapping[str, Range] | None = None,
+    *,
+    weight_limit: int = WEIGHT_LIMIT,
+    int8_words: bool = True,
+) -> onnx.ModelProto:
+    """The graph of `network`.
+
+    Args:
+        network: sizes and tensors.
+        ranges: the calibrated range of each product's input, by its name in `product_inputs`; a product whose input is
+            not there stays FP32. Without `ranges` everything is FP32, the embedding table too.
+        weight_limit: the largest INT8 weight code; `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
+        int8_words: whether, with `ranges`, the embedding table is INT8.
+    """
+    graph = _Graph(network, ranges or {}, weight_limit, int8_words=int8_words and ranges is not None)
+    graph.write()
+    shape = ["batch", "sequence"] if network.task == "token" else ["batch"]
+    return graph.emitter.model(
+        inputs=[helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "sequence"]) for name in INPUTS],
+        output=helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*shape, len(network.labels)]),
+    )
+
+
+def product_inputs(network: Network) -> list[str]:
+    """Names of the float tensors that quantized products read: what calibration has to observe."""
+    layers = [
+        f"layer.{i}.{part}"
+        for i in range(len(network.layers))
+        for part in ("input", "context", "intermediate", "activation")
+    ]
+    # The last layer's query reads the first token only, which its whole input contains. The last product of a head is
+    # never quantized.
+    return [*([_EMBEDDINGS] if network.projection else []), *layers, *([_HEAD] if len(network.head) > 1 else [])]
+
+
+class _Graph:
+    def __init__(self, network: Network, ranges: Mapping[str, Range], weight_limit: int, *, int8_words: bool) -> None:
+        self.network = network
+        self.ranges = ranges
+        self.int8_words = int8_words
+        self.weight_limit = weight_limit
+        self.emitter = Emitter()
+        self._quantized: dict[str, str] = {}
+
+    def write(self) -> None:
+        x = self._embeddings()
+        mask = self._mask()
+        last = len(self.network.layers) - 1
+        for i, layer in enumerate(self.network.layers):
+            x = self._layer(x, mask, layer, f"layer.{i}", first_only=i == last and self.network.task == "sequence")
+        self._head(x)
+
+    def _embeddings(self) -> str:
+        """[batch, sequence] ids to normalized [sequence, batch, hidden]."""
+        emit, network = self.emitter, self.network
+        ids = emit("Transpose", "input_ids", perm=[1, 0])
+        total = emit("Add", self._words(ids), self._positions(ids))
+        if network.projection is None:
+            return self._norm(total, network.embedding_norm, "layer.0.input")
+        narrow = self._norm(total, network.embedding_norm, _EMBEDDINGS)
+        return self._dense(narrow, _EMBEDDINGS, network.projection, "layer.0.input")
+
+    def _words(self, ids: str) -> str:
+        emit = self.emitter
+        if not self.int8_words:
+            return emit("Gather", emit.constant(self.network.words), ids)
+        codes, scales = by_row(self.network.words)
+        rows = emit("Cast", emit("Gather", emit.constant(codes), ids), to=TensorProto.FLOAT)
+        return emit("Mul", rows, emit("Gather", emit.constant(scales), ids))
+
+    def _positions(self, ids: str) -> str:
+        """[sequence, 1, hidden], or [sequence, batch, hidden] where the ids decide which token has which position."""
+        emit, padding = self.emitter, self.network.position_padding
+        if padding is None:
+            length = emit("Shape", ids, start=0, end=1)
+            zero = emit.constant(np.zeros(1, np.int64))
+            return emit("Slice", emit.constant(self.network.positions[:, None, :]), zero, length, zero)
+        offset = emit.constant(np.int32(padding))
+        counted = emit("Cast", emit("Not", emit("Equal", ids, offset)), to=TensorProto.INT32)
+        count = emit("Mul", emit("CumSum", counted, emit.constant(np.int64(0))), counted)
+        return emit("Gather", emit.constant(self.network.positions), emit("Add", count, offset))
+
+    def _mask(self) -> str:
+        """What is added to the attention scores: [batch, 1, 1, sequence], 0 for tokens and very low for padding.
+
+        With a relative bias [batch, heads, sequence, sequence], which holds that, too.
+        """
+        emit = self.emitter
+        ones = emit("Cast", "attention_mask", to=TensorProto.FLOAT)
+        missing = emit("Sub", emit.constant(np.float32(1)), ones)
+        axes = emit.constant(np.array([1, 2], np.int64))
+        mask = emit("Unsqueeze", emit("Mul", missing, emit.constant(_MASKED)), axes)
+        bias = self.network.relative_bias
+        return mask if bias is None else emit("Add", mask, self._relative_bias(bias))
+
+    def _relative_bias(self, by_distance: np.ndarray) -> str:
+        """[heads, query, key]."""
+        emit = self.emitter
+        zero, one = emit.constant(np.int64(0)), emit.constant(np.int64(1))
+        length = emit("Squeeze", emit("Shape", "input_ids", start=1, end=2))
+        keys = emit("Range", zero, length, one)
+        queries = emit("Unsqueeze", keys, emit.constant(np.array([1], np.int64)))
+        middle = emit.constant(np.int64(by_distance.shape[1] // 2))
+        columns = emit("Add", emit("Sub", keys, queries), middle)
+        return emit("Gather", emit.constant(by_distance), columns, axis=1)
+
+    def _layer(self, x: str, mask: str, layer: Layer, name: str, *, first_only: bool) -> str:
+        """[sequence, batch, hidden] to the same, or to [1, batch, hidden] when only the first token is wanted."""
+        emit = self.emitter
+        key, value = (self._heads(self._dense(x, f"{name}.input", part)) for part in (layer.key, layer.value))
+        asking = self._tokens(x, _ASKING) if first_only else x
+        query = self._heads(self._dense(asking, f"{name}.input", layer.query))
+        if first_only and self.network.relative_bias is not None:
+            mask = self._cut(mask, _ASKING, axis=2)
+        context = self._attention(query, key, value, mask, f"{name}.context", first_only=first_only)
+        if first_only:
+            x = self._tokens(x, 1)
+        attended = emit("Add", self._dense(context, f"{name}.context", layer.attention_output), x)
+        attended = self._norm(attended, layer.attention_norm, f"{name}.intermediate")
+        inner = self._dense(attended, f"{name}.intermediate", layer.intermediate)
+        inner = self._activate(inner, self.network.activation, f"{name}.activation")
+        out = emit("Add", self._dense(inner, f"{name}.activation", layer.output), attended)
+        return self._norm(out, layer.output_norm, self._after(name))
+
+    def _activate(self, x: str, activation: str, output: str | None = None) -> str:
+        operator = OPERATORS[activation]
+        return self.emitter(operator.name, x, domain=operator.domain, output=output, **operator.attributes)
+
+    def _after(self, name: str) -> str:
+        following = int(name.rpartition(".")[2]) + 1
+        return f"layer.{following}.input" if following < len(self.network.layers) else _HEAD
+
+    def _attention(self, query: str, key: str, value: str, mask: str, name: str, *, first_only: bool) -> str:
+        """Sequence-first queries, keys and values [sequence, batch, heads, size] to their context, heads merged."""
+        emit = self.emitter
+        alpha = float(1 / np.sqrt(self.network.head_size))
+        swap: dict[str, Any] = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
+        scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=alpha, **swap)
+        weights = emit("Softmax", emit("Add", scores, mask), axis=-1)
+        context = emit("FusedMatMul", weights, value, domain=MICROSOFT, transBatchB=1)
+        if first_only:
+            first = self._cut(context, 1, axis=2)
+            # [batch, heads, 1, size] holds the numbers in the wanted order already
+            shape = emit.constant(np.array([1, -1, self.network.hidden], np.int64))
+            return emit("Reshape", first, shape, output=name)
+        context = emit("Transpose", context, perm=[2, 0, 1, 3])
+        return emit("Reshape", context, emit.constant(np.array([0, 0, self.network.hidden], np.int64)), output=name)
+
+    def _heads(self, x: str) -> str:
+        shape = np.array([0, 0, self.network.heads, self.network.head_size], np.int64)
+        return self.emitter("Reshape", x, self.emitter.constant(shape))
+
+    def _tokens(self, x: str, count: int) -> str:
+        """The first `count` tokens of [sequence, batch, hidden]."""
+        return self._cut(x, count, axis=0)
+
+    def _cut(self, x: str, count: int, axis: int) -> str:
+        start, end, along = (self.emitter.constant(np.array([n], np.int64)) for n in (0, count, axis))
+        return self.emitter("Slice", x, start, end, along)
+
+    def _norm(self, x: str, norm: Norm, output: str) -> str:
+        weight, bias = self.emitter.constant(norm.weight), self.emitter.constant(norm.bias)
+        epsilon = float(self.network.epsilon)
+        return self.emitter("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon, output=output)
+
+    def _head(self, x: str) -> None:
+        """The last layer's output to the logits."""
+        emit = self.emitter
+        *inner, (classifier, _) = self.network.head
+        for i, (dense, activation) in enumerate(inner):
+            x = self._dense(x, f"head.{i}", dense)
+            x = self._activate(x, activation) if activation else x
+        if self.network.task == "token":
+            by_position = self._plain(x, classifier)
+            emit("Transpose", by_position, perm=[1, 0, 2], output=OUTPUT)
+        else:
+            emit("Identity", self._row_by_row(x, classifier), output=OUTPUT)
+
+    def _row_by_row(self, x: str, dense: Dense) -> str:
+        """[1, batch, hidden] to [batch, labels] in FP32, as one product per row.
+
+        A product of all rows at once is rounded differently for one row than for many.
+        """
+        emit = self.emitter
+        columns = emit("Reshape", x, emit.constant(np.array([-1, self.network.hidden, 1], np.int64)))
+        product = emit("MatMul", emit.constant(np.ascontiguousarray(dense.weight.T)), columns)
+        flat = emit("Reshape", product, emit.constant(np.array([-1, len(dense.bias)], np.int64)))
+        return emit("Add", flat, emit.constant(dense.bias))
+
+    def _dense(self, x: str, observed: str, dense: Dense, output: str | None = None) -> str:
+        """X · weight + bias, in INT8 when the range of what it reads is known."""
+        emit = self.emitter
+        if observed not in self.ranges:
+            return self._plain(x, dense, output)
+        scale, zero_point = self._activation_scale(observed)
+        codes, scales = by_column(dense.weight, self.weight_limit)
+        weight = [emit.constant(codes), scale, emit.constant(scales), zero_point, "", emit.constant(dense.bias)]
+        codes_of_x = self._quantize(x, scale, zero_point)
+        return emit("MatMulIntegerToFloat", codes_of_x, *weight, domain=MICROSOFT, output=output)
+
+    def _plain(self, x: str, dense: Dense, output: str | None = None) -> str:
+        """X · weight + bias in FP32."""
+        emit = self.emitter
+        product = emit("MatMul", x, emit.constant(dense.weight))
+        return emit("Add", product, emit.constant(dense.bias), output=output)
+
+    def _activation_scale(self, observed: str) -> tuple[str, str]:
+        found = self.ranges[observed]
+        return self.emitter.constant(found.scale), self.emitter.constant(found.zero_point)
+
+    def _quantize(self, x: str, scale: str, zero_point: str) -> str:
+        """The codes of `x`, made once however many products read them."""
+        if x not in self._quantized:
+            self._quantized[x] = self.emitter("QuantizeLinear", x, scale, zero_point)
+        return self._quantized[x]

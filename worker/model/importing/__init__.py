@@ -1,0 +1,1 @@
+"""From what others have trained or exported to a bundle."""

@@ -1,0 +1,98 @@
+"""Where an import comes from: a folder, a file in one, or a model of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.errors import BundleError, ConfigError
+from worker.model.importing import checkpoint, foreign
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
+_WORDS = ("*.json", "*.txt", "README.md")
+_GRAPHS = re.compile(r"(^|/)[^/]*(\.onnx|_onnx|\.onnx_data|\.onnx\.data)$")
+
+
+def locate(source: str, onnx_file: str | None = None) -> tuple[Path, str | None]:
+    """The folder of a source on this machine, and the graph in it that is meant, if one is.
+
+    Raises:
+        ConfigError: there is no such folder, and the hub cannot be asked or does not know it.
+        BundleError: it is a file that cannot be imported.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path, onnx_file
+    if path.is_file():
+        return path.parent, onnx_file or _of_file(path)
+    if not _HUB_ID.match(source) or path.suffix:
+        raise ConfigError(f"{source} is neither a folder nor the name of a model on the hub: name one of them.")
+    return _download(source, onnx_file), onnx_file
+
+
+def _of_file(path: Path) -> str | None:
+    checkpoint.refuse_other_formats([path])
+    if path.suffix == ".onnx" or path.name.endswith("_onnx"):
+        return path.name
+    if path.suffix == ".safetensors":
+        return None
+    raise BundleError(f"{path} is no model: name the folder that holds config.json, the weights and the tokenizer.")
+
+
+def refuse_without_model(folder: Path) -> None:
+    """Say what a folder has instead of a model that can be imported.
+
+    Raises:
+        BundleError: always.
+    """
+    checkpoint.refuse_other_formats(path for path in folder.iterdir() if path.is_file())
+    raise BundleError(
+        f"{folder} has no model: neither {checkpoint.SINGLE} nor an ONNX graph ({', '.join(foreign.EXACT)}, "
+        "model_quantized.onnx or *_onnx)."
+    )
+
+
+def _download(name: str, onnx_file: str | None) -> Path:
+    """A snapshot of the files that an import reads, in the hub's own cache."""
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"{name} is no folder here, and without the package huggingface_hub no model can be fetched: install it, "
+            "or download the model and name its folder."
+        ) from None
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        files = huggingface_hub.HfApi().list_repo_files(name)
+        folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_WORDS, *_wanted(name, files, onnx_file)])
+    except BundleError:
+        raise
+    except GatedRepoError:
+        raise ConfigError(f"The hub gives {name} only to those it knows: log in with `hf auth login`.") from None
+    except RepositoryNotFoundError:
+        raise ConfigError(f"{name} is no folder here, and the hub knows no model of that name.") from None
+    except Exception as error:  # noqa: BLE001 - what fails between here and the hub has many types
+        raise ConfigError(
+            f"{name} is no folder here, and the hub cannot be asked for it ({type(error).__name__}): download the "
+            "model elsewhere and name its folder."
+        ) from None
+    return Path(folder)
+
+
+def _wanted(name: str, files: Sequence[str], onnx_file: str | None) -> list[str]:
+    """Which weights of a repository to fetch: safetensors, else its graphs; never a pickle."""
+    if onnx_file is not None:
+        return [onnx_file, f"{onnx_file}_data", f"{onnx_file}.data"]
+    tensors = [file for file in files if file.endswith(".safetensors") and "/" not in file]
+    if tensors:
+        return tensors
+    graphs = [file for file in files if _GRAPHS.search(file)]
+    if not graphs:
+        checkpoint.refuse_other_formats(Path(name) / file for file in files)
+    return graphs

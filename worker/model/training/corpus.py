@@ -1,0 +1,125 @@
+"""What a training is given: its task, its labels, and texts to learn from, to choose by, and to be measured on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from worker.errors import ConfigError
+from worker.model.data import OUTSIDE, Example, Fields, label_names, read_labelled, split
+from worker.model.evaluation import answers
+from worker.model.evaluation.align import NOWHERE, word_of_each
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from worker.model.evaluation.align import Offsets
+
+IGNORED = -100
+"""The target of a piece that has no say: special tokens, and pieces of words whose first piece has the tag."""
+
+
+class Corpus(NamedTuple):
+    """Labelled texts of one task; `test` may be empty."""
+
+    task: str
+    labels: tuple[str, ...]
+    train: list[Example]
+    validation: list[Example]
+    test: list[Example]
+
+
+def load(
+    data: Path,
+    validation: Path | None,
+    test: Path | None,
+    *,
+    task: str = "auto",
+    share: float = 0.1,
+    seed: int = 1,
+    fields: Fields = Fields(),  # noqa: B008 - a NamedTuple of words does not change
+) -> Corpus:
+    """Reads the files; without one for validation, sets `share` of `data` aside for it.
+
+    Raises:
+        ConfigError: a file cannot be used, they do not fit each other, or there is nothing to tell apart.
+    """
+    train = read_labelled(data, fields)
+    found = _task(train, task, data)
+    labels = label_names(train)
+    if len(labels) < (1 if found == "multi-label" else 2):
+        raise ConfigError(f"{data} has the label {labels[0]!r} alone: there is nothing to tell apart.")
+    held = [[], []] if validation is None else [read_labelled(validation, fields)]
+    if validation is None:
+        train, held[0] = split(train, share, seed)
+        if not held[0]:
+            raise ConfigError(f"{data} has too few texts to set some aside: name a file with --validation.")
+    out = Corpus(found, labels, train, held[0], read_labelled(test, fields) if test else [])
+    for examples, path in ((out.validation, validation), (out.test, test)):
+        if path and examples:
+            answers.check(found, labels, examples, str(path), str(data))
+    return out
+
+
+def _task(examples: Sequence[Example], wanted: str, path: Path) -> str:
+    """What the file's form says, unless one label a text is to be taken as any number of them."""
+    form = examples[0].form
+    if wanted in ("auto", form):
+        return form
+    if (form, wanted) == ("single-label", "multi-label"):
+        return wanted
+    raise ConfigError(f"--task {wanted} does not fit {path}, whose lines are for {form}.")
+
+
+def label_weights(corpus: Corpus, kind: str) -> list[float] | None:
+    """How much each label counts in training, 1 on average over the texts.
+
+    `balanced`: as much as it is rare, so that all labels have the same say; `root`: the square root of that; `none`.
+    For `multi-label`: how much more a label counts where it is present, up to 20.
+    """
+    if kind == "none":
+        return None
+    truth = answers.truth_of(corpus.task, corpus.labels, corpus.train)
+    power = 1.0 if kind == "balanced" else 0.5
+    if corpus.task == "multi-label":
+        present = np.maximum(truth.sum(axis=0), 1)
+        return [float(each) for each in np.clip(((len(truth) - present) / present) ** power, 0.05, 20)]
+    counts = np.maximum(np.bincount(truth, minlength=len(corpus.labels)), 1)
+    weights = (counts.sum() / counts) ** power
+    return [float(each) for each in weights / (weights[truth].mean())]
+
+
+def targets(
+    task: str, labels: Sequence[str], examples: Sequence[Example], offsets: Sequence[Offsets]
+) -> list[list[float]]:
+    """What is to be learnt of each example: the probability of each label, or for `token` a tag's id a piece.
+
+    The first piece of a word has its tag. Where tags are of the kind B, I, O, the further pieces have what continues
+    it, so that pieces read alone make the same entities; with other kinds they have no say.
+    """
+    if task != "token":
+        truth = answers.truth_of(task, labels, examples)
+        return [list(map(float, row)) for row in (truth if task == "multi-label" else np.eye(len(labels))[truth])]
+    number = {label: i for i, label in enumerate(labels)}
+    simple = all(label == OUTSIDE or label[:2] in ("B-", "I-") for label in labels)
+    return [_tag_ids(example, each, number, simple) for example, each in zip(examples, offsets, strict=True)]
+
+
+def _tag_ids(example: Example, pieces: Offsets, number: dict[str, int], simple: bool) -> list[float]:
+    out: list[float] = []
+    last = NOWHERE
+    for word in word_of_each(pieces, example.offsets):
+        if word == NOWHERE:
+            out.append(IGNORED)
+        elif word != last:
+            out.append(number[example.tags[word]])
+            last = word
+        else:
+            out.append(number.get(_continued(example.tags[word]), IGNORED) if simple else IGNORED)
+    return out
+
+
+def _continued(tag: str) -> str:
+    return f"I-{tag[2:]}" if tag.startswith("B-") else tag

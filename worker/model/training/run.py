@@ -1,0 +1,238 @@
+"""`winnow train` from end to end: data and encoder to a Hugging Face folder, a bundle, and the answers to report on."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import orjson
+import torch
+
+from worker.cpu import usable_cores
+from worker.errors import ConfigError
+from worker.model import bundle
+from worker.model.data import Fields
+from worker.model.evaluation import answers as judging
+from worker.model.evaluation import measure, threshold
+from worker.model.evaluation.predict import Predictor
+from worker.model.importing.importer import ImportOptions, import_folder
+from worker.model.manifest import Evaluation, Source
+from worker.model.spam.card import BASE
+from worker.model.training import bases, corpus, precision
+from worker.model.training.fine_tuning import Settings
+from worker.model.training.fitting import Fitting, Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.model.bundle import Bundle
+    from worker.model.data import Example
+    from worker.model.evaluation.answers import Answers
+    from worker.model.training.corpus import Corpus
+    from worker.model.training.fitting import Watcher
+
+HF, BUNDLE, KEPT, SUMMARY, REPORT = "hf", "bundle", "checkpoint.pt", "training.json", "report.html"
+_CALIBRATION = 500
+_STEP_OF_LENGTH = 8
+_LONGEST_BY_ITSELF = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `winnow train` is asked for; None leaves a choice to the data and the encoder."""
+
+    base: str
+    data: Path
+    out: Path
+    validation: Path | None = None
+    test: Path | None = None
+    task: str = "auto"
+    freeze_encoder: bool = False
+    epochs: int | None = None
+    batch: int | None = None
+    rate: float | None = None
+    max_length: int | None = None
+    label_weights: str = "none"
+    patience: int = 3
+    share: float = 0.1
+    seed: int = 1
+    precision: str = "auto"
+    train_embeddings: bool = False
+    smoothing: float = 0.05
+    resume: bool = False
+    name: str | None = None
+    licence: str | None = None
+    min_agreement: float = 0.98
+    max_metric_drop: float = 0.02
+    fields: Fields = field(default_factory=Fields)
+
+
+class Trained(NamedTuple):
+    """A bundle, what it says of held-out texts, and how it came to be."""
+
+    bundle: Bundle
+    answers: Answers
+    measured_on: str
+    fp32: Answers
+    history: list[dict[str, Any]]
+
+
+def train(options: Options, watcher: Watcher) -> Trained:
+    """Trains, writes `hf`, `bundle` and `training.json` under `options.out`, and measures the bundle.
+
+    Raises:
+        ConfigError: the data, the encoder or the folder cannot be used.
+        Stopped: the watcher wished so; `options.resume` goes on from there.
+        BundleError: INT8 is too far from FP32; what was trained is in `hf`.
+    """
+    _check_folder(options)
+    torch.set_num_threads(usable_cores())
+    texts = _corpus(options)
+    base = bases.load(options.base, texts.task, texts.labels, options.seed)  # type: ignore[arg-type]
+    plan = _plan(options, base, texts)
+    options.out.mkdir(parents=True, exist_ok=True)
+    fitting = Fitting(base, texts, plan, options.out / KEPT, watcher)
+    fitting.run(options.resume)
+    base.save(options.out / HF, plan.max_length)
+    temperature, thresholds = _fitted(texts, fitting.validation_logits)
+    watcher.phase("building and comparing INT8", 0)
+    made = import_folder(
+        options.out / HF, options.out / BUNDLE, _import_options(options, texts, plan, temperature, thresholds)
+    )
+    held, name = (texts.test, "test") if texts.test else (texts.validation, "validation")
+    watcher.phase(f"measuring on {name}", len(held))
+    found = Predictor(made)(held, watcher.step)
+    fp32 = judging.answers(
+        texts.task, texts.labels, held, fitting.logits(held), temperature=temperature, thresholds=thresholds
+    )
+    evaluation = _evaluation(name, found, fp32)
+    made = bundle.amend(made, {"evaluation": [*made.manifest.evaluation, evaluation]})
+    trained = Trained(made, found, name, fp32, fitting.history)
+    _write_summary(options, plan, texts, trained)
+    return trained
+
+
+def _check_folder(options: Options) -> None:
+    kept = options.out / KEPT
+    if kept.exists() and not options.resume:
+        raise ConfigError(f"{options.out} holds a training already: go on with --resume, or name another --out.")
+
+
+def _corpus(options: Options) -> Corpus:
+    return corpus.load(
+        options.data,
+        options.validation,
+        options.test,
+        task=options.task,
+        share=options.share,
+        seed=options.seed,
+        fields=options.fields,
+    )
+
+
+def _plan(options: Options, base: bases.Base, texts: Corpus) -> Plan:
+    """Fills in what was left open: small encoders take larger steps, and a head alone still larger ones."""
+    frozen, hidden = options.freeze_encoder, base.model.config.hidden_size
+    settings = Settings(
+        epochs=options.epochs or (60 if frozen else 4),
+        batch=options.batch or (64 if frozen else 32),
+        rate=options.rate or (2e-3 if frozen else min(2e-4, 2e-4 * 384 / hidden)),
+        weight_decay=0.01,
+        smoothing=options.smoothing,
+        freeze_embeddings=not options.train_embeddings,
+        seed=options.seed,
+        precision=precision.choose(options.precision),
+    )
+    return Plan(
+        settings, _max_length(options, base, texts), frozen, options.patience * (2 if frozen else 1),
+        options.label_weights,
+    )  # fmt: skip
+
+
+def _max_length(options: Options, base: bases.Base, texts: Corpus) -> int:
+    """What 98 of 100 texts need, rounded up, but no more than 256 unless it is asked for."""
+    if options.max_length is not None and options.max_length > base.longest:
+        raise ConfigError(
+            f"--max-length {options.max_length} is more than the {base.longest} tokens that {base.name} reads: "
+            "lower it."
+        )
+    if options.max_length is not None:
+        return options.max_length
+    lengths = [len(e.ids) for e in base.tokenizer.encode_batch([example.text for example in texts.train])]
+    needed = int(np.ceil(np.quantile(lengths, 0.98) / _STEP_OF_LENGTH)) * _STEP_OF_LENGTH
+    return int(min(max(needed, 2 * _STEP_OF_LENGTH), _LONGEST_BY_ITSELF, base.longest))
+
+
+def _fitted(texts: Corpus, logits: np.ndarray) -> tuple[float, dict[str, float]]:
+    """Temperature, and for `multi-label` a threshold a label, by the validation texts."""
+    truth = judging.truth_of(texts.task, texts.labels, texts.validation)
+    temperature = measure.fit_temperature(texts.task, logits, truth)
+    if texts.task != "multi-label":
+        return temperature, {}
+    return temperature, threshold.best_f1(texts.labels, judging.activated(texts.task, logits, temperature), truth)
+
+
+def _import_options(
+    options: Options, texts: Corpus, plan: Plan, temperature: float, thresholds: dict[str, float]
+) -> ImportOptions:
+    own = options.base == bases.MINILM
+    return ImportOptions(
+        name=options.name or options.out.resolve().name.lower(),
+        calibration=_sample(texts.train, options.seed),
+        calibration_source="training texts",
+        min_agreement=options.min_agreement,
+        max_metric_drop=options.max_metric_drop,
+        max_length=plan.max_length,
+        licence=options.licence,
+        base_model=BASE if own else Source(name=Path(options.base).name, licence="see the encoder's own card"),
+        thresholds=thresholds,
+        temperature=temperature,
+    )
+
+
+def _sample(examples: Sequence[Example], seed: int) -> list[Example]:
+    return random.Random(seed).sample(list(examples), min(_CALIBRATION, len(examples)))
+
+
+def _evaluation(name: str, found: Answers, fp32: Answers) -> dict[str, Any]:
+    counts = measure.measure(found)["labels"]
+    return Evaluation(
+        channel=name,
+        texts=len(found.ids),
+        per_label={label: each["support"] for label, each in counts.items()},
+        quantized=measure.figures(found),
+        fp32=measure.figures(fp32),
+        same_label=round(agreement(found, fp32), 4),
+    ).model_dump(mode="json")
+
+
+def agreement(one: Answers, other: Answers) -> float:
+    """The share of rows that both decide alike."""
+    differ = one.decided != other.decided
+    return float(1 - (differ.any(axis=1) if differ.ndim == 2 else differ).mean())
+
+
+def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained) -> None:
+    settings = {name: value for name, value in vars(plan.settings).items() if name != "lengths"}
+    document = {
+        "base": options.base,
+        "task": texts.task,
+        "labels": len(texts.labels),
+        "texts": {"train": len(texts.train), "validation": len(texts.validation), "test": len(texts.test)},
+        "max_length": plan.max_length,
+        "freeze_encoder": plan.freeze_encoder,
+        "label_weights": plan.label_weights,
+        "settings": settings,
+        "history": trained.history,
+        "temperature": trained.bundle.manifest.temperature,
+        "thresholds": trained.bundle.manifest.thresholds,
+        "measured_on": trained.measured_on,
+        "int8": measure.measure(trained.answers),
+        "fp32": measure.measure(trained.fp32),
+        "same_decision": round(agreement(trained.answers, trained.fp32), 4),
+    }
+    options_ = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    (options.out / SUMMARY).write_bytes(orjson.dumps(document, option=options_))
