@@ -61,6 +61,7 @@ def save(name: str, results: dict[str, Any]) -> None:
     for each in results["runs"].values():
         for graph in ("int8", "fp32"):
             each[graph].pop("labels", None)
+    (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / f"{name}.json").write_bytes(
         orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     )

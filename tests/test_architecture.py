@@ -150,6 +150,18 @@ def test_what_imports_torch_serves_training_and_nothing_that_runs_imports_it():
     assert reachable({"app.py", "cli.py", "__main__.py", *commands()}) & heavy == set()
 
 
+MODEL_LAYERS = ("graph", "evaluation", "importing", "training", "spam")
+
+
+@pytest.mark.parametrize("layer", MODEL_LAYERS)
+def test_the_packages_of_the_model_know_only_those_before_them(layer: str):
+    """graph, evaluation, importing, training, spam: each knows those before it, none those after."""
+    later = tuple(f"worker.model.{name}" for name in MODEL_LAYERS[MODEL_LAYERS.index(layer) + 1 :])
+    for module in modules():
+        if module.startswith(f"model/{layer}/"):
+            assert {name for name in imported(module) if name.startswith(later)} == set(), module
+
+
 def commands() -> set[str]:
     return {m for m in modules() if m.startswith(("commands/", "demo/"))}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import onnxruntime
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from worker.pipeline.infer import OnnxModel
     from worker.pipeline.interpret import Interpreter
     from worker.pipeline.messages import Classification
+
+
+_WINDOW = attrgetter("window")
 
 
 class OnnxClassifier:
@@ -52,7 +56,7 @@ class _OnnxRun:
         self._options.terminate = False
         interpret = self._classifier.interpret
         scores = interpret.scores(self._classifier.model([item.ids for item in items], self._options))
-        if all(item.window is None for item in items):
+        if not any(map(_WINDOW, items)):
             return [*interpret.each(scores, items)]
         return [_said(interpret, scores[row : row + 1], item) for row, item in enumerate(items)]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 import worker
+from worker.cli_training import AsJson, evaluate, threshold, train
 from worker.errors import Fatal
 
 app = typer.Typer(
@@ -34,10 +35,6 @@ Set = Annotated[
     typer.Option("--set", "-s", metavar="SECTION.NAME=VALUE", help="A setting; may be repeated.", show_default=False),
 ]
 Bundle = Annotated[str, typer.Option("--bundle", "-b", help="Folder of the bundle; `default` comes with Winnow.")]
-DATA = "Labelled texts: JSONL with text and label, labels or tokens and tags; CSV with a header."
-TextField = Annotated[str, typer.Option(help="Name of the text in JSON, or its column.")]
-LabelField = Annotated[str, typer.Option(help="Name of the label in JSON, or its column.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
 BrokerKind = Annotated[
     Literal["auto", "apache", "mock"],
     typer.Option(
@@ -179,7 +176,7 @@ def model_import(
     ] = None,
     config: ConfigFile = None,
     assign: Set = None,
-    texts: Annotated[int, typer.Option(min=1, max=10_000, help="Messages to read of a topic.")] = 400,
+    texts: Annotated[int, typer.Option(min=1, max=10_000, help="Messages to read of a topic.")] = 1300,
     name: Annotated[str | None, typer.Option(help="The bundle's name; it goes into every result.")] = None,
     labels: Annotated[
         str | None, typer.Option(help="Names of the labels in the order of their ids, parted by commas.")
@@ -191,10 +188,10 @@ def model_import(
     max_length: Annotated[int | None, typer.Option(min=8, help="Tokens, special ones included.")] = None,
     min_agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least share of decisions equal to FP32's.")
-    ] = 0.98,
+    ] = 0.985,
     max_metric_drop: Annotated[
         float, typer.Option(min=0, max=1, help="By how much accuracy or F1 may be worse, with labelled texts.")
-    ] = 0.02,
+    ] = 0.01,
     reduce_range: Annotated[
         bool, typer.Option("--reduce-range", help="Seven-bit weights, for CPUs without VNNI.")
     ] = False,
@@ -238,111 +235,8 @@ def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
     model.verify(bundle)
 
 
-@app.command()
-def train(
-    base: Annotated[
-        str, typer.Option(help="Encoder: `minilm` (comes with the extra [train]), a Hugging Face folder, a hub id.")
-    ],
-    data: Annotated[Path, typer.Option("--data", "-d", help=DATA)],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the model, the bundle and the report.")],
-    validation: Annotated[
-        Path | None, typer.Option(help="Chooses when to stop; without it a tenth of the data.", show_default=False)
-    ] = None,
-    test: Annotated[
-        Path | None, typer.Option(help="Measured at the end; without it validation.", show_default=False)
-    ] = None,
-    task: Annotated[
-        Literal["auto", "single-label", "multi-label", "token"], typer.Option(help="`auto`: as the data says.")
-    ] = "auto",
-    freeze_encoder: Annotated[bool, typer.Option("--freeze-encoder", help="Train the head alone: seconds.")] = False,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most; 4, or 60 of a head alone.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Texts a step; 32, or 64 of a head alone.")] = None,
-    rate: Annotated[float | None, typer.Option(min=0, help="Learning rate; by the encoder's size.")] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=4, help="Tokens that are read; what 98 of 100 texts need, up to 256.")
-    ] = None,
-    label_weights: Annotated[
-        Literal["none", "root", "balanced"], typer.Option(help="How much rare labels count more.")
-    ] = "none",
-    patience: Annotated[int, typer.Option(min=1, help="Epochs without a better figure before the end.")] = 3,
-    validation_share: Annotated[float, typer.Option(min=0.01, max=0.5, help="Of the data, where no file.")] = 0.1,
-    smoothing: Annotated[float, typer.Option(min=0, max=0.5, help="Label smoothing.")] = 0.05,
-    train_embeddings: Annotated[bool, typer.Option("--train-embeddings", help="Words and positions too.")] = False,
-    precision: Annotated[
-        Literal["auto", "float32", "bfloat16"], typer.Option(help="`auto`: bfloat16 where it works and is faster.")
-    ] = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 1,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a training into this folder stopped.")] = False,
-    name: Annotated[str | None, typer.Option(help="Of the bundle; the folder's.", show_default=False)] = None,
-    licence: Annotated[str | None, typer.Option(help="Of the bundle.", show_default=False)] = None,
-    min_agreement: Annotated[float, typer.Option(min=0, max=1, help="Least agreement of INT8 with FP32.")] = 0.98,
-    max_metric_drop: Annotated[float, typer.Option(min=0, max=1, help="Most that INT8 may lose.")] = 0.02,
-    text_field: TextField = "text",
-    label_field: LabelField = "label",
-) -> None:
-    """Train a classifier or a tagger on an encoder; ends with a Hugging Face folder, a bundle and a report.
-
-    Ctrl-C stops after the step at hand, and `--resume` goes on. Needs the extra [train].
-
-    Example: `winnow train --base minilm --data train.jsonl --test test.jsonl --out intents`
-    """
-    from worker.commands import train as command
-
-    wanted = {key: value for key, value in locals().items() if key not in ("command", "text_field", "label_field")}
-    wanted["share"] = wanted.pop("validation_share")
-    command.train(wanted, text_field, label_field)
-
-
-@app.command()
-def evaluate(
-    bundle: Annotated[str, typer.Argument(help="Folder of the bundle; `default` comes with Winnow.")],
-    data: Annotated[Path, typer.Argument(help=DATA)],
-    compare: Annotated[
-        str | None, typer.Option(metavar="BUNDLE", help="Another bundle, side by side.", show_default=False)
-    ] = None,
-    report: Annotated[Path | None, typer.Option(help="Write an HTML report here.", show_default=False)] = None,
-    as_json: AsJson = False,
-    text_field: TextField = "text",
-    label_field: LabelField = "label",
-) -> None:
-    """Measure a bundle on labelled texts: figures by label, areas, calibration, entities. Needs the extra [evaluate].
-
-    Example: `winnow evaluate default test.jsonl --report report.html`
-    """
-    from worker.commands import evaluate as command
-
-    command.evaluate(bundle, data, compare, report, as_json, text_field, label_field)
-
-
-@app.command()
-def threshold(
-    bundle: Annotated[str, typer.Argument(help="Folder of the bundle; `default` comes with Winnow.")],
-    data: Annotated[Path, typer.Argument(help=DATA)],
-    precision: Annotated[
-        float | None, typer.Option(min=0, max=1, help="At least; as much recall as it leaves.")
-    ] = None,
-    recall: Annotated[
-        float | None, typer.Option(min=0, max=1, help="At least; as much precision as it leaves.")
-    ] = None,
-    cost: Annotated[
-        str | None, typer.Option(metavar="fp=5,fn=1", help="What each mistake costs; the least total.")
-    ] = None,
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", help="May be repeated; without it, the obvious ones.")
-    ] = None,
-    write: Annotated[bool, typer.Option("--write", help="Store it in the bundle.")] = False,
-    as_json: AsJson = False,
-    text_field: TextField = "text",
-    label_field: LabelField = "label",
-) -> None:
-    """Choose from what score on a label is given, on labelled texts. Needs the extra [evaluate].
-
-    Example: `winnow threshold BUNDLE validation.jsonl --precision 0.99 --write`
-    """
-    from worker.commands import threshold as command
-
-    goal = command.Goal(precision, recall, cost)
-    command.threshold(bundle, data, goal, label or [], write, as_json, (text_field, label_field))
+for command in (train, evaluate, threshold):
+    app.command()(command)
 
 
 def main() -> None:

@@ -53,6 +53,7 @@ class Bounds(NamedTuple):
     in_flight: int
     """Messages taken in and not yet settled."""
     bytes_in_flight: int
+    """Of their values, and of the token ids of long texts that wait."""
     commit_interval: float
     drain: float
     """Budget for finishing what is in flight when the worker stops."""
@@ -147,7 +148,8 @@ class Loop:
 
     def _has_room(self) -> bool:
         ledger, bounds = self._ledger, self._bounds
-        return ledger.in_flight + POLL_LIMIT <= bounds.in_flight and ledger.bytes_in_flight < bounds.bytes_in_flight
+        held = ledger.bytes_in_flight + self._windows.bytes
+        return ledger.in_flight + POLL_LIMIT <= bounds.in_flight and held < bounds.bytes_in_flight
 
     def _pause(self, paused: bool) -> None:
         if paused != self._paused:
@@ -218,10 +220,8 @@ class Loop:
         finish = self._ledger.finish
         for done in completed:
             self._observer.ran(done.batch, done.queued, done.seconds)
-            for item, said in zip(done.batch.items, done.outcomes, strict=True):
-                outcome = said if item.window is None else self._windows.back(item.window, said)
-                if outcome is not None:
-                    finish(item.slot, outcome)  # type: ignore[arg-type] # only windows are partial
+            for slot, outcome in self._windows.outcomes(done.batch.items, done.outcomes):
+                finish(slot, outcome)
 
     def _feed(self) -> None:
         """Give the batcher the next windows of long texts."""
@@ -323,6 +323,7 @@ class Loop:
     def _give_up(self, kind: str, partitions: Sequence[Partition], started: float) -> None:
         given_up = self._ledger.drop(partitions)
         self._windows.taken_back(self._batcher.discard(lambda item: item.slot.dropped))
+        self._windows.discard()
         for partition in partitions:
             self._assigned.pop(partition, None)
         self._changed(kind, given_up, self._clock() - started)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 import worker
-from worker.counting import Counts, Distribution, Distributions
+from worker.counting import Count, Counts, Distribution, Distributions
 from worker.pipeline.batches import CloseReason
 from worker.pipeline.decision import ACTIONS
 
@@ -70,8 +70,7 @@ class Metrics:
         self._register_answers(labels, types)
         dead = counter("dead_letters", "Dead letters, by stage and reason.", "stage", "reason")
         self._dead = {(s, r): dead.labels(s, r) for s, reasons in REASONS.items() for r in reasons}
-        delivered = Counts("winnow_delivered", "Results and dead letters acknowledged by the brokers.")
-        self._delivered = delivered.register(registry)[""]
+        self._delivered = self._count("delivered", "Results and dead letters acknowledged by the brokers.")
         self._truncated = counter("truncated", "Messages whose text was cut to fit the model.")
         self._tokens = counter("tokens", "Tokens classified, without padding.")
         self._padding = counter("padding_tokens", "Tokens of padding.")
@@ -124,9 +123,9 @@ class Metrics:
         self._entities = {kind: (entities[name], certain[name]) for kind, name in by_type.items()}
         actions = Counts("winnow_actions", "Results with an action, by action.", "action", ACTIONS)
         self._actions = actions.register(registry)
-        self._abstained = self._counter("abstained", "Results for which no score was high enough for a label.")
-        self._windowed = self._counter("windowed", "Results of texts that were read in windows.")
-        self._windows = self._counter("windows", "Windows of those texts.")
+        self._abstained = self._count("abstained", "Results for which no score was high enough for a label.")
+        self._windowed = self._count("windowed", "Results of texts that were read in windows.")
+        self._windows = self._count("windows", "Windows of those texts.")
 
     def describe(self, model: ModelIdentity, lanes: int) -> None:
         """Say what runs: bundle, versions, lanes."""
@@ -144,6 +143,9 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"winnow_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    def _count(self, name: str, text: str) -> Count:
+        return Counts(f"winnow_{name}", text).register(self._registry)[""]
 
     def _seconds(self, name: str, text: str) -> Distribution:
         return Distributions(f"winnow_{name}", text, SECONDS).register(self._registry)[""]
@@ -186,10 +188,10 @@ class Metrics:
         if action is not None:
             self._actions[action].value += 1
         if abstained:
-            self._abstained.inc()
+            self._abstained.value += 1
         if result.windows > 1:
-            self._windowed.inc()
-            self._windows.inc(result.windows)
+            self._windowed.value += 1
+            self._windows.value += result.windows
 
     def _several(self, said: Classification) -> None:
         found = [(self._answers[label], score) for label, score in said.labels or ()]

@@ -11,18 +11,22 @@ from worker.pipeline.batcher import Batcher, bucket_edges
 from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Record, Rejection, Result
-from worker.pipeline.tokenization import tokenize_each
+from worker.pipeline.tokenization import portions, tokenize_each
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from worker.app import Model
     from worker.config import BatchingSettings
+    from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import Request
+    from worker.pipeline.tokenization import Encoded
     from worker.pipeline.windows import Windows
 
 CHUNK = 512
 RUN_TIMEOUT = 60.0
+WAIT = 1.0
+"""Seconds to wait for the lanes before looking after them."""
 
 
 class Offline:
@@ -45,9 +49,26 @@ class Offline:
 
     def _chunk(self, requests: list[Request]) -> Iterator[Result | Rejection]:
         ledger, batcher, windows = Ledger(), self._batcher(), self._model.windows(self._batching)
-        encoded = tokenize_each(self._model.tokenizer, [request.text for request in requests])
-        for number, (request, tokens) in enumerate(zip(requests, encoded, strict=True)):
-            slot = ledger.open(Record("", 0, number, None, None, [], None), 0.0)
+        slots = [ledger.open(Record("", 0, number, None, None, [], None), 0.0) for number in range(len(requests))]
+        texts = [request.text for request in requests]
+        for some in portions(texts):
+            encoded = tokenize_each(self._model.tokenizer, texts[some])
+            self._take_in(zip(slots[some], requests[some], encoded, strict=True), ledger, batcher, windows)
+            # Long texts are tokenized a few at a time; the lanes are not to stand idle meanwhile.
+            self._turn(ledger, batcher, windows, 0.0)
+            yield from self._released(ledger)
+        while ledger.in_flight:
+            self._turn(ledger, batcher, windows, WAIT)
+            yield from self._released(ledger)
+
+    def _take_in(
+        self,
+        tokenized: Iterable[tuple[Slot, Request, Encoded | Rejection]],
+        ledger: Ledger,
+        batcher: Batcher,
+        windows: Windows,
+    ) -> None:
+        for slot, request, tokens in tokenized:
             if isinstance(tokens, Rejection):
                 ledger.finish(slot, tokens)
                 continue
@@ -56,22 +77,17 @@ class Offline:
                 windows.add(slot, request, tokens.ids, truncated)
             else:
                 batcher.add(Item(slot, request, tokens.ids, truncated, 0.0, tokens.spans))
-        while ledger.in_flight:
-            yield from self._released(ledger)
-            self._turn(ledger, batcher, windows)
 
-    def _turn(self, ledger: Ledger, batcher: Batcher, windows: Windows) -> None:
+    def _turn(self, ledger: Ledger, batcher: Batcher, windows: Windows, wait: float) -> None:
         for item in windows.feed(0.0):
             batcher.add(item)
         while self._lanes.room and (batch := batcher.take(0.0, CloseReason.DRAIN)):
             self._lanes.submit(batch)
         self._lanes.watch()
         if self._lanes.pending:
-            for done in self._lanes.collect(1.0):
-                for item, said in zip(done.batch.items, done.outcomes, strict=True):
-                    outcome = said if item.window is None else windows.back(item.window, said)
-                    if outcome is not None:
-                        ledger.finish(item.slot, outcome)  # type: ignore[arg-type] # only windows are partial
+            for done in self._lanes.collect(wait):
+                for slot, outcome in windows.outcomes(done.batch.items, done.outcomes):
+                    ledger.finish(slot, outcome)
 
     def _released(self, ledger: Ledger) -> Iterator[Result | Rejection]:
         for slot in ledger.release():

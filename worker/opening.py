@@ -16,7 +16,7 @@ from worker.pipeline.infer import OnnxModel
 from worker.pipeline.interpret import Entities, MultiLabel, OfTexts, Regression, SingleLabel
 from worker.pipeline.tokenization import TextTokenizer
 from worker.pipeline.windows import Cutter, JoinTexts, JoinTokens, Windows
-from worker.sections import DecisionSettings, EntitySettings
+from worker.sections import DEFAULT_COMBINE, DecisionSettings, EntitySettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +92,7 @@ def open_model(
     finds_entities = manifest.task == "token"
     in_windows = settings.long_texts == "windows" and (finds_entities or settings.window_combine != "first")
     _check_entities(entities, bundle)
+    _check_combine(settings, bundle)
     decided = _decision(decision, bundle)
     try:
         tokenizer = TextTokenizer(bundle.tokenizer_json, max_length, whole=in_windows, spans=finds_entities)
@@ -109,8 +110,9 @@ def open_model(
         return [one[: len(row)] if one.ndim == 2 else one for one, row in zip(logits, rows, strict=True)]
 
     bundles.check_probes(bundle, logits_of)
-    interpret = interpretation(_Parts(bundle, tokenizer, entities, decided))
     canary = reading(["a text that is known to work"])[0].ids
+    _check_padding(bundle, onnx_model, canary)
+    interpret = interpretation(_Parts(bundle, tokenizer, entities, decided))
     cutter = _cutter(settings, tokenizer, max_length) if in_windows else None
     return Model(
         ModelIdentity(manifest.name, bundle.digest),
@@ -124,6 +126,18 @@ def open_model(
         cutter,
         _join(cutter, settings, tokenizer, interpret) if cutter else None,
     )
+
+
+def _check_padding(bundle: Bundle, run: OnnxModel, ids: list[int]) -> None:
+    """Run two texts of different lengths together: probes run alone, so none of them meets the padding."""
+    try:
+        run([ids, ids[:1]])
+    except Exception as error:  # noqa: BLE001 - whatever the runtime raises
+        said = str(error).splitlines()[0][:200]
+        raise BundleError(
+            f"{bundle.model_path} cannot run two texts of different lengths together ({said}): correct pad_id = "
+            f"{bundle.manifest.pad_id} in {bundles.MANIFEST}, which must be a token of its vocabulary."
+        ) from None
 
 
 def _max_length(settings: ModelSettings, manifest: Manifest) -> int:
@@ -231,6 +245,14 @@ def _check_entities(settings: EntitySettings, bundle: Bundle) -> None:
             )
 
 
+def _check_combine(settings: ModelSettings, bundle: Bundle) -> None:
+    if bundle.manifest.task == "token" and settings.window_combine != DEFAULT_COMBINE:
+        raise ConfigError(
+            f"model.window_combine has no meaning for the bundle {bundle.manifest.name} (token): entities of windows "
+            "are joined, not their scores. Leave it out."
+        )
+
+
 def _answers(labels: Sequence[str], fallback: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*labels, *([fallback] if fallback is not None else [])]))
 
@@ -249,10 +271,14 @@ def _groups(labels: Sequence[str], settings: EntitySettings) -> tuple[str, ...]:
 def _cutter(settings: ModelSettings, tokenizer: TextTokenizer, max_length: int) -> Cutter:
     before, after = tokenizer.special_tokens()
     room = max_length - before - after
+    if room < 1:
+        raise ConfigError(f"A window of {max_length} tokens has no room for a text. Set model.long_texts = truncate.")
     overlap = room // 8 if settings.window_stride is None else settings.window_stride
-    if overlap >= room:
+    if overlap > room // 2:
+        # Every token would be read more than twice.
         raise ConfigError(
-            f"model.window_stride = {overlap} leaves windows of {room} tokens nothing new to read. Lower it."
+            f"model.window_stride = {overlap} is more than half of the {room} tokens of a text that a window holds: "
+            f"each would be read over and over. Set it to {room // 2} or less."
         )
     return Cutter(max_length, overlap, before, after)
 

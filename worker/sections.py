@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,7 @@ InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,
 Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
 Properties = dict[str, str | int | float | bool]
 
+DEFAULT_COMBINE: Final = "mean"
 OWNED_PROPERTIES = {
     "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
     "enable.auto.offset.store": "offsets are stored once results are acknowledged",
@@ -145,7 +146,7 @@ class BatchingSettings(Section):
     max_in_flight: Annotated[int, Field(ge=128, le=1_000_000)] = 2_048
     """Messages taken in and not yet acknowledged on the output; then polling waits."""
     max_in_flight_bytes: Annotated[int, Field(ge=1_048_576)] = 67_108_864
-    """The same in bytes of message values."""
+    """The same in bytes of message values, and of the token ids (4 bytes each) of long texts whose windows wait."""
 
 
 class ModelSettings(Section):
@@ -158,11 +159,20 @@ class ModelSettings(Section):
     long_texts: Literal["truncate", "windows"] = "truncate"
     """Texts longer than that: `truncate` reads the beginning; `windows` reads all up to `input.max_characters`."""
     window_stride: Annotated[int | None, Field(ge=0)] = None
-    """Tokens that neighbouring windows have in common; None takes an eighth of a window."""
-    window_combine: Literal["max", "mean", "first"] = "mean"
+    """Tokens that neighbours share: Hugging Face's stride, an overlap; at most half a window, None takes an eighth."""
+    window_combine: Literal["max", "mean", "first"] = DEFAULT_COMBINE
     """How the windows' scores become one, by label. `first` alone decides: others are not run. Not for entities."""
     run_timeout_ms: Annotated[int, Field(ge=100)] = 30_000
     """A run of the model that takes longer is stopped."""
+
+    @model_validator(mode="after")
+    def _meant(self) -> ModelSettings:
+        if self.long_texts == "truncate":
+            if self.window_stride is not None or self.window_combine != DEFAULT_COMBINE:
+                raise ValueError('window_stride and window_combine have no meaning without long_texts = "windows"')
+        elif self.window_combine == "first" and self.window_stride is not None:
+            raise ValueError('window_stride has no meaning with window_combine = "first", which reads one window')
+        return self
 
 
 class EntitySettings(Section):
@@ -175,8 +185,7 @@ class EntitySettings(Section):
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Entities with a lower score are left out."""
     whole_characters: bool = False
-    """Let an entity end after combining marks that follow its last letter and that the tokenizer drops (U+0301 after
-    `e`). transformers' pipeline ends before them, and so does this, unless it is set."""
+    """Let entities end after combining marks that the tokenizer drops; transformers' pipeline ends before them."""
 
 
 class DecisionSettings(Section):

@@ -53,7 +53,7 @@ def test_import_shows_what_int8_changed_and_the_bundle_verifies(winnow, folder: 
     assert code == 0, shown
     assert said.startswith(f"{out}: source (")
     assert "single-label, 3 labels" in said
-    assert "INT8 against FP32 on 20 texts" in shown
+    assert "INT8 against FP32 on 40 texts" in shown
     for row in ("same decision", "logits, largest", "accuracy", "F1 of eggs"):
         assert row in shown
     code, said, _ = winnow("model", "verify", out)
@@ -88,9 +88,9 @@ def test_import_as_json(winnow, folder: Path, tmp_path: Path):
 
 def test_gate_that_refuses_shows_its_table(winnow, folder: Path, tmp_path: Path, monkeypatch):
     """Exit code 3, what was measured, and nothing written."""
-    from worker.model.importing import gate
+    from worker.model.importing import bounds
 
-    monkeypatch.setattr(gate.Comparison, "passes", lambda *_: False)
+    monkeypatch.setattr(bounds.Bounds, "passes", lambda *_: False)
     code, said, shown = winnow("model", "import", folder, "--out", tmp_path / "bundle")
     assert (code, said) == (3, "")
     assert "same decision" in shown

@@ -260,6 +260,7 @@ def test_every_setting_is_documented():
     """The reference has a sentence for each setting, and no two settings share an environment variable."""
     settings = dict(reference())
     assert all((field.description or "").strip().endswith((".", '"')) for field in settings.values())
+    assert not any("\n" in (field.description or "") for field in settings.values())
     assert len({environment_name(name) for name in settings}) == len(settings)
 
 
@@ -276,6 +277,12 @@ def test_every_setting_is_documented():
         (["entities.min_score=1.1"], "entities.min_score is wrong"),
         (["model.long_texts=cut"], "model.long_texts is wrong"),
         (["model.window_stride=-1"], "model.window_stride is wrong"),
+        (["model.window_stride=5"], "window_stride and window_combine have no meaning without long_texts"),
+        (["model.window_combine=max"], "window_stride and window_combine have no meaning without long_texts"),
+        (
+            ["model.long_texts=windows", "model.window_combine=first", "model.window_stride=5"],
+            "window_stride has no meaning with window_combine",
+        ),
     ],
 )
 def test_decisions_that_contradict_themselves_are_refused(assignments: list[str], why: str):

@@ -764,6 +764,44 @@ def test_a_long_text_whose_partition_has_gone_is_read_no_further(how: str):
     assert windows.out == 0
 
 
+@pytest.mark.parametrize("how", ["revoke", "lose"])
+def test_long_texts_of_partitions_that_have_gone_are_not_kept(how: str):
+    """However often partitions come and go behind a long text that is still read, no more is held than is in flight."""
+    windows = in_windows(limit=4)
+    on = bench(inline=True, clock=TickingClock(), windows=windows, revoke=0.01)
+    inline(on).held = True
+    on.log.append("in", 0, message("words " * 300))
+    on.source.assign(P0)
+    turns(on)
+    alone = windows.bytes
+    for _ in range(20):
+        on.log.append("in", 1, message("words " * 300))
+    for _ in range(3):
+        on.source.assign(P1)
+        turns(on)
+        assert windows.bytes == 21 * alone
+        getattr(on.source, how)(P1)
+        turns(on, 1)
+        assert (on.ledger.in_flight, windows.bytes) == (1, alone)
+
+
+def test_token_ids_of_long_texts_count_as_bytes_in_flight():
+    """Texts of short words have more bytes of ids than of text; the bound is one on both."""
+    windows = in_windows(limit=3)
+    on = bench(inline=True, windows=windows, bytes_in_flight=100_000)
+    inline(on).held = True
+    value = message("w " * 300)
+    for _ in range(500):
+        on.log.append("in", 0, value)
+    on.source.assign(P0)
+    turns(on, 30)
+    each = len(value) + 4 * 302
+    assert 100_000 <= on.ledger.bytes_in_flight + windows.bytes < 100_000 + POLL_LIMIT * each
+    inline(on).held = False
+    on.turn_until(lambda: on.log.committed == {P0: 500})
+    assert windows.bytes == 0
+
+
 def test_a_long_text_is_the_same_again_after_a_restart():
     """Windows that finish in another order give the same bytes."""
     on = bench(inline=True, clock=TickingClock(), windows=in_windows(), lanes=3)

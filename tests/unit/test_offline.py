@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,17 +12,20 @@ from worker.app import Model
 from worker.config import BatchingSettings
 from worker.offline import CHUNK, Offline
 from worker.pipeline.messages import Rejection, Request, Result
+from worker.pipeline.tokenization import PORTION_CHARACTERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from worker.pipeline.tokenization import Encoded
 
 
 @pytest.fixture
-def offline() -> Iterator[Callable[[StubClassifier], Offline]]:
+def offline() -> Iterator[Callable[..., Offline]]:
     made: list[Offline] = []
 
-    def create(classifier: StubClassifier) -> Offline:
-        model = Model(MODEL, LABELS, tokenize, classifier, 512, 2)
+    def create(classifier: StubClassifier, tokenizer: object = tokenize) -> Offline:
+        model = Model(MODEL, LABELS, tokenizer, classifier, 512, 2)
         made.append(Offline(model, BatchingSettings()))
         return made[-1]
 
@@ -73,3 +77,20 @@ def test_an_endless_stream_is_read_a_chunk_at_a_time(offline):
 def test_nothing_gives_nothing(offline):
     """An empty input has no outcomes."""
     assert list(offline(StubClassifier())([])) == []
+
+
+def test_long_texts_are_tokenized_a_few_at_a_time(offline):
+    """Their tokens are not all held at once, and the lanes are at work while there is more to tokenize."""
+    sizes: list[int] = []
+    running = threading.Event()
+
+    def watched(texts: Sequence[str]) -> list[Encoded]:
+        assert not sizes or running.wait(20)
+        sizes.append(sum(map(len, texts)))
+        return tokenize(texts)
+
+    asked = [Request(str(number), f"{number} " + "x" * 20_000, False) for number in range(60)]
+    outcomes = list(offline(StubClassifier(lambda texts: running.set()), watched)(asked))
+    assert [one.request for one in outcomes if isinstance(one, Result)] == asked
+    assert len(sizes) > 1
+    assert max(sizes) <= PORTION_CHARACTERS

@@ -172,7 +172,8 @@ def test_actions(bundle):
         ("single-label", ["decision.accept_score=1", "decision.unwanted_labels=x"], "has 'x', which the bundle toy"),
         ("single-label", ["entities.types=PER"], "entities have no meaning for the bundle toy"),
         ("token", ["entities.types=ORG"], "has 'ORG', which the bundle toy does not find; it finds LOC, PER"),
-        ("token", ["model.long_texts=windows", "model.window_stride=10"], "leaves windows of 10 tokens nothing new"),
+        ("token", ["model.long_texts=windows", "model.window_stride=6"], "= 6 is more than half.*it to 5 or less"),
+        ("token", ["model.long_texts=windows", "model.window_combine=max"], "window_combine has no meaning for"),
     ],
 )
 def test_settings_that_do_not_fit_the_bundle_are_refused(bundle, task: str, assignments: list[str], why: str):
@@ -193,6 +194,13 @@ def test_a_task_that_cannot_be_served_is_refused(bundle, task: str, fields: dict
     """Task and activation must be a pair that there is."""
     with pytest.raises(BundleError, match=why):
         open_model(settings_for(bundle(task, **fields)).model)
+
+
+@pytest.mark.parametrize("task", ["single-label", "token"])
+def test_a_pad_id_outside_of_the_vocabulary_is_found_when_the_bundle_is_opened(bundle, task: str):
+    """Not by the first batch of messages of different lengths."""
+    with pytest.raises(BundleError, match=r"of different lengths together.*correct pad_id = 14 in"):
+        open_model(settings_for(bundle(task, pad_id=14)).model)
 
 
 def test_a_regression_of_several_values_is_refused(tmp_path: Path):
@@ -223,7 +231,7 @@ def test_a_long_text_is_read_in_windows(bundle):
 
 
 @pytest.mark.parametrize("aggregation", ["none", "simple", "first", "average", "max"])
-@pytest.mark.parametrize("stride", [0, 3, 9])
+@pytest.mark.parametrize("stride", [0, 3, 5])
 def test_entities_of_windows_are_those_of_one_pass(bundle, tmp_path: Path, aggregation: str, stride: int):
     """Where scores do not depend on context, no entity is doubled, cut in half or moved."""
     texts = [" ".join(("ann lee went to paris and rome " * 9).split()[start:]) for start in range(6)]

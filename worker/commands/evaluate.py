@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import typer
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from worker.app import bundle_folder
 from worker.commands.extras import need
+from worker.errors import ConfigError
 from worker.model import bundle as bundles
 
 if TYPE_CHECKING:
@@ -22,31 +23,45 @@ if TYPE_CHECKING:
     from worker.model.data import Example, Fields
     from worker.model.evaluation.answers import Answers
     from worker.model.evaluation.compare import Comparison
+    from worker.pipeline.entities import Strategy
 
 _SHOWN = 20
-_AVERAGES = ("micro", "macro", "weighted")
 
 
-def evaluate(
-    name: str, data: Path, other: str | None, report: Path | None, as_json: bool, text_field: str, label_field: str
-) -> None:
-    """Show the figures of the bundle `name`; with `other` of both, and where they disagree."""
+class Options(NamedTuple):
+    """What `winnow evaluate` is asked for."""
+
+    bundle: str
+    data: Path
+    compare: str | None
+    report: Path | None
+    aggregation: Strategy
+    as_json: bool
+    text_field: str
+    label_field: str
+
+
+def evaluate(options: Options) -> None:
+    """Show the figures of a bundle; with `compare` of both, and where they disagree."""
     need("evaluate", "evaluate")
     from worker.model.data import Fields
 
-    fields = Fields(text=text_field, label=label_field)
-    bundle, answers = answered(name, data, fields)
-    if report is not None:
-        _write_report(report, bundle, answers, data)
-    if other is not None:
-        _compare((bundle, answers), answered(other, data, fields), as_json)
+    data, as_json = options.data, options.as_json
+    fields = Fields(text=options.text_field, label=options.label_field)
+    if options.report is not None:
+        _check_report(options.report)
+    bundle, answers = answered(options.bundle, data, fields, options.aggregation)
+    if options.report is not None:
+        _write_report(options.report, bundle, answers, data)
+    if options.compare is not None:
+        _compare((bundle, answers), answered(options.compare, data, fields, options.aggregation), as_json)
     elif as_json:
         typer.echo(orjson.dumps(document(bundle, answers), option=orjson.OPT_INDENT_2))
     else:
         show_figures(Console(), answers, f"{bundle.manifest.name} ({bundle.digest}) on {data.name}")
 
 
-def answered(name: str, data: Path, fields: Fields) -> tuple[Bundle, Answers]:
+def answered(name: str, data: Path, fields: Fields, aggregation: Strategy = "simple") -> tuple[Bundle, Answers]:
     """A bundle, and what it says of the examples in a file."""
     from worker.model.data import read_labelled
     from worker.model.evaluation import answers as judging
@@ -55,7 +70,7 @@ def answered(name: str, data: Path, fields: Fields) -> tuple[Bundle, Answers]:
     bundle = bundles.load(bundle_folder(name))
     examples: Sequence[Example] = read_labelled(data, fields)
     judging.check(bundle.manifest.task, bundle.labels, examples, str(data), f"the bundle {bundle.manifest.name}")
-    predictor = Predictor(bundle)
+    predictor = Predictor(bundle, aggregation)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(bundle.manifest.name, total=len(examples))
         return bundle, predictor(examples, lambda done: progress.advance(task, done))
@@ -70,12 +85,12 @@ def document(bundle: Bundle, answers: Answers) -> dict[str, Any]:
 
 def show_figures(console: Console, answers: Answers, title: str) -> None:
     """Tables of the figures as a whole, by label, and of entities by type."""
-    from worker.model.evaluation.measure import measure
+    from worker.model.evaluation.measure import entity_kinds, measure
 
     found = measure(answers)
     console.print(_overall([found], [title]))
-    if "spans" in found:
-        console.print(_by_label({**found["spans"]["types"], "all": found["spans"]}, "type"))
+    for kind, words in entity_kinds(found).items():
+        console.print(_by_label({**found[kind]["types"], "all": found[kind]}, words))
     if "labels" in found and answers.task != "token":
         console.print(_by_label(found["labels"], "label"))
     if answers.truncated:
@@ -83,14 +98,15 @@ def show_figures(console: Console, answers: Answers, title: str) -> None:
 
 
 def _overall(found: list[dict[str, Any]], titles: list[str]) -> Table:
+    from worker.model.evaluation.measure import AVERAGES, entity_kinds
+
     table = Table("", *titles)
     for name, value in found[0].items():
         if isinstance(value, float) or value is None:
             table.add_row(name.replace("_", " "), *(_number(each[name]) for each in found))
-    for kind in (*_AVERAGES, "spans"):
-        if kind in found[0]:
-            words = "F1 of entities" if kind == "spans" else f"F1, {kind}"
-            table.add_row(words, *(_number(each[kind]["f1"]) for each in found))
+    rows = {kind: f"F1, {kind}" for kind in AVERAGES if kind in found[0]} | entity_kinds(found[0], "F1 of ")
+    for kind, words in rows.items():
+        table.add_row(words, *(_number(each[kind]["f1"]) for each in found))
     return table
 
 
@@ -101,7 +117,7 @@ def _by_label(rows: dict[str, dict[str, Any]], what: str) -> Table:
     table = Table(what)
     for name in names:
         table.add_column(
-            {"support": "texts" if what == "label" else "entities"}.get(name, name.replace("_", " ")), justify="right"
+            {"support": "texts" if what == "label" else "true"}.get(name, name.replace("_", " ")), justify="right"
         )
     for label, each in rows.items():
         table.add_row(label, *(_number(each[name]) for name in names))
@@ -112,6 +128,12 @@ def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return str(value) if isinstance(value, int) else f"{value:.4f}"
+
+
+def _check_report(path: Path) -> None:
+    """Before the work: a place that cannot be written to is found out at once."""
+    if path.is_dir() or not path.resolve().parent.is_dir():
+        raise ConfigError(f"--report {path} cannot be written: name a file in a folder that exists.")
 
 
 def _write_report(path: Path, bundle: Bundle, answers: Answers, data: Path) -> None:
@@ -142,6 +164,9 @@ def _show_comparison(
         f"{found.texts} texts: both right {found.both_right}, only the first {found.only_first}, only the second "
         f"{found.only_second}, neither {found.both_wrong}. McNemar's exact test: p = {found.p_value:.4g}."
     )
+    if not found.disagreements:
+        console.print("They decide every text alike.")
+        return
     table = Table("id", "true", "first", "second", title=f"They disagree on {len(found.disagreements)} texts")
     for each in found.disagreements[:_SHOWN]:
         table.add_row(*each)

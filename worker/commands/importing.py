@@ -54,7 +54,7 @@ def run(options: Options) -> None:
     """
     importing = _importing()
     from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
-    from worker.model.importing import gate, sources
+    from worker.model.importing import bounds, sources
 
     console = Console(stderr=True, highlight=False)
     folder, onnx_file = sources.locate(options.source, options.onnx_file)
@@ -78,7 +78,7 @@ def run(options: Options) -> None:
         with console.status("") as status:
             importer = importing.Importer(folder, settings, lambda what: status.update(Text(f"{what} …")))
             imported = importer.run(options.out)
-    except gate.GateRefused as refused:
+    except bounds.GateRefused as refused:
         console.print(_table(refused.comparison))
         raise
     _report(imported, console, options.as_json)

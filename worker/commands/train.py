@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,6 +24,7 @@ STOPPED = 130
 
 def train(wanted: dict[str, Any], text_field: str, label_field: str) -> None:
     """Train as `wanted` says, the fields of `worker.model.training.run.Options` by name, and show the figures."""
+    begun = time.monotonic()
     need("train", "train")
     from worker.model.data import Fields
     from worker.model.training.fitting import Stopped
@@ -32,17 +34,23 @@ def train(wanted: dict[str, Any], text_field: str, label_field: str) -> None:
     console = Console(stderr=True)
     try:
         with Live(console) as live:
-            trained = train(options, live)
-    except Stopped:
-        typer.echo(f"Stopped; what was learnt is in {options.out}. Go on with the same command and --resume.", err=True)
+            trained = train(options, live, begun)
+    except (Stopped, KeyboardInterrupt):
+        typer.echo(_stopped(options.out), err=True)
         raise typer.Exit(STOPPED) from None
-    from worker.model.evaluation import report
     from worker.model.training.run import BUNDLE, HF, REPORT
 
-    page = report.report(trained.bundle, trained.answers, trained.measured_on, trained.history, trained.fp32)
-    (options.out / REPORT).write_text(page, "utf-8")
     show_figures(Console(), trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}")
     _say_where(options.out, (HF, BUNDLE, REPORT))
+
+
+def _stopped(out: Path) -> str:
+    """After a second Ctrl-C too: what the last epoch left is there then."""
+    from worker.model.training.run import KEPT
+
+    if (out / KEPT).exists():
+        return f"winnow: stopped; the same command with --resume goes on from what {out} holds."
+    return "winnow: stopped before anything was learnt; the same command begins anew."
 
 
 def _say_where(out: Path, names: tuple[str, ...]) -> None:
@@ -102,4 +110,4 @@ class Live:
         if self._stopping:
             raise KeyboardInterrupt
         self._stopping = True
-        self._console.print("Stopping after this step; again to end at once.")
+        self._console.print("Stopping after this step; Ctrl-C again ends at once.")

@@ -5,7 +5,8 @@
     config.json      as Hugging Face writes it: `id2label`, `problem_type`, …
     bundle.json      the manifest: digests, task, thresholds, lengths, figures, probes
 
-A README.md, a NOTICE and LICENSE files may lie beside them; anything else is refused.
+A README.md, a NOTICE and LICENSE files may lie beside them; anything else is refused, but for what a writer that was
+killed may have left, whose name begins with `.winnow-`: it is not read.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +28,12 @@ from worker.errors import BundleError
 from worker.model.manifest import Manifest, Probe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 MODEL, TOKENIZER, CONFIG, MANIFEST = "model.onnx", "tokenizer.json", "config.json", "bundle.json"
 FILES = (MODEL, TOKENIZER, CONFIG)
 _COMPANIONS = ("README", "NOTICE", "LICENSE")
+_SCRATCH = ".winnow-"
 # A tensor that says `external_data { key: "location" value: … }`, as protobuf writes it.
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
 # What of the manifest decides a result, beside the files.
@@ -126,17 +129,22 @@ def check_place(path: Path) -> None:
 
 
 def replace(path: Path, files: Mapping[str, bytes], fields: Mapping[str, Any]) -> Bundle:
-    """As `write`, but beside `path` first: what is there before stays whole until all of the new bundle is there.
+    """As `write`, and nothing of a bundle that was there before remains, a README of another model neither.
+
+    The new bundle is written and loaded in a folder within `path` first, so that what cannot be used changes nothing.
+    Then its files take their places one by one, the manifest last: in that moment, or where it is cut short there,
+    `load` refuses what it finds, because files and digests do not match.
 
     Raises:
-        BundleError: as `write` and `check_place`.
+        BundleError: as `write` and `check_place`, or the folder cannot be written.
     """
     check_place(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".bundle-") as folder:
-        made = write(Path(folder), files, fields)
-        path.mkdir(exist_ok=True)
-        for name in sorted(os.listdir(made.path), key=lambda name: name == MANIFEST):
+    with _scratch(path) as folder:
+        made = write(folder, files, fields)
+        for name in sorted(os.listdir(path)):
+            if name.startswith(_COMPANIONS) and name not in files:
+                os.replace(path / name, folder / name)
+        for name in (*files, MANIFEST):
             os.replace(made.path / name, path / name)
     return load(path)
 
@@ -145,13 +153,13 @@ def amend(bundle: Bundle, changes: Mapping[str, Any]) -> Bundle:
     """The bundle with other fields in its manifest, such as `thresholds` or `evaluation`; its files stay.
 
     Raises:
-        BundleError: the manifest could not be read again; nothing was changed.
+        BundleError: the manifest cannot be used or written; nothing was changed.
     """
     manifest = Manifest.model_validate({**bundle.manifest.model_dump(mode="json"), **changes})
     _check_thresholds(manifest, bundle.labels)
-    beside = bundle.path.parent / f".{bundle.path.name}.{MANIFEST}"
-    beside.write_bytes(_document(manifest))
-    os.replace(beside, bundle.path / MANIFEST)
+    with _scratch(bundle.path) as folder:
+        (folder / MANIFEST).write_bytes(_document(manifest))
+        os.replace(folder / MANIFEST, bundle.path / MANIFEST)
     return load(bundle.path)
 
 
@@ -205,8 +213,26 @@ def _document(manifest: Manifest) -> bytes:
     return orjson.dumps(manifest.model_dump(mode="json"), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+@contextmanager
+def _scratch(path: Path) -> Iterator[Path]:
+    """A folder within the bundle's, which may be a mount of its own: what is in it can be moved to its place.
+
+    Raises:
+        BundleError: the folder, or what is done with it, cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path, prefix=_SCRATCH) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise BundleError(
+            f"The bundle {path} cannot be written ({error.strerror or error}): make room or change the folder's "
+            "permissions, or name another one."
+        ) from None
+
+
 def _belongs(name: str) -> bool:
-    return name in (*FILES, MANIFEST) or name.startswith(_COMPANIONS)
+    return name in (*FILES, MANIFEST) or name.startswith((*_COMPANIONS, _SCRATCH))
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -253,12 +279,15 @@ def _check_self_contained(model: bytes, path: Path) -> None:
 def _labels(path: Path) -> tuple[str, ...]:
     try:
         by_id = {int(i): str(label) for i, label in orjson.loads(path.read_bytes())["id2label"].items()}
-        return tuple(by_id[i] for i in range(len(by_id)))
+        labels = tuple(by_id[i] for i in range(len(by_id)))
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BundleError(
             f"{path} has no id2label that numbers the labels from 0 without gaps: correct it and write the bundle "
             "again."
         ) from None
+    if "" in labels:
+        raise BundleError(f"{path} has no name for label {labels.index('')}: name it and write the bundle again.")
+    return labels
 
 
 def _check_thresholds(manifest: Manifest, labels: tuple[str, ...]) -> None:

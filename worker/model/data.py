@@ -125,14 +125,18 @@ def tokens_example(name: str, tokens: Sequence[str], tags: Sequence[str]) -> Exa
     return Example(name, " ".join(tokens), (), tuple(tags), tuple(offsets), "token")
 
 
-def split(examples: Sequence[Example], share: float, seed: int) -> tuple[list[Example], list[Example]]:
+def split(
+    examples: Sequence[Example], share: float, seed: int, *, by_label: bool = True
+) -> tuple[list[Example], list[Example]]:
     """What stays, and about `share` of the examples set aside, equally of every label; both in their order.
+
+    Labels that are numbers of a regression are no strata: `by_label` is False then.
 
     Who is set aside is decided by a hash of the text and the seed: the same texts in another order or on another
     machine give the same split, and equal texts are never on both sides. A label with a single text stays.
     """
     groups: dict[str, list[str]] = defaultdict(list)
-    for text, stratum in {example.text: _stratum(example) for example in examples}.items():
+    for text, stratum in {each.text: _stratum(each) if by_label else "" for each in examples}.items():
         groups[stratum].append(text)
     aside: set[str] = set()
     carried = 0.5

@@ -11,7 +11,7 @@ from worker.cpu import usable_cores
 from worker.pipeline.infer import open_session, session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import onnxruntime
 
@@ -30,7 +30,7 @@ def feeds(
         ids[i, : len(row)] = row
         mask[i, : len(row)] = 1
     known: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
-    return {i.name: known[i.name].astype(_DTYPES[i.type]) for i in session.get_inputs()}
+    return {i.name: known[i.name].astype(_DTYPES[i.type]) for i in session.get_inputs() if i.type in _DTYPES}
 
 
 def run(
@@ -46,17 +46,24 @@ def run_sorted(session: onnxruntime.InferenceSession, rows: Sequence[Sequence[in
 
 
 def run_each(
-    session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], batch: int = 1, pad_id: int = 0
+    session: onnxruntime.InferenceSession,
+    rows: Sequence[Sequence[int]],
+    batch: int = 1,
+    pad_id: int = 0,
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Logits of each row in the order of `rows`, [labels] or [tokens, labels] without padding, on all cores.
 
-    A `batch` of 1 pads nothing; larger ones take rows of similar length together.
+    A `batch` of 1 pads nothing; larger ones take rows of similar length together. `more` are inputs by name that are
+    the same for every batch.
     """
+    given = more or {}
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
 
     def work(part: list[int]) -> np.ndarray:
-        return run(session, [rows[i] for i in part], pad_id=pad_id)
+        texts = feeds(session, [rows[i] for i in part], pad_id=pad_id)
+        return np.asarray(session.run(None, {**texts, **given})[0])
 
     found: list[Any] = [None] * len(rows)
     with ThreadPoolExecutor(usable_cores()) as lanes:

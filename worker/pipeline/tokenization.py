@@ -101,14 +101,18 @@ class TextTokenizer:
 
 def portions(texts: Sequence[str]) -> Iterator[slice]:
     """Slices of texts that are tokenized at once, each of few characters or a single text."""
+    if sum(map(len, texts)) <= PORTION_CHARACTERS:
+        # As nearly always: no work for each of them.
+        if texts:
+            yield slice(0, len(texts))
+        return
     start = characters = 0
     for number, text in enumerate(texts):
         characters += len(text)
         if characters > PORTION_CHARACTERS and number > start:
             yield slice(start, number)
             start, characters = number, len(text)
-    if start < len(texts):
-        yield slice(start, len(texts))
+    yield slice(start, len(texts))
 
 
 def tokenize_each(tokenize: Tokenize, texts: Sequence[str]) -> list[Encoded | Rejection]:

@@ -3,7 +3,8 @@
 A long text is cut into windows that are each as long as the model reads. They go through the batcher like texts, a
 few at a time and in the order of the texts, each with the moment it was fed as its arrival: whatever arrived before
 goes first, so a long text never holds up short ones. What the model says of them is kept until the last one is back,
-joined, and classified as one text. Only the texts whose windows are out hold scores; those that wait hold token ids.
+joined, and classified as one text. Only the texts whose windows are out hold scores; those that wait hold token ids,
+which are counted, so that the loop can bound them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import deque
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from worker.pipeline.batches import Item
 from worker.pipeline.messages import Partial, Rejection, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 Scores: TypeAlias = "NDArray[np.float64]"
 Combine = Literal["max", "mean"]
+_SLOT = attrgetter("slot")
 
 
 class Cutter(NamedTuple):
@@ -38,7 +41,8 @@ class Cutter(NamedTuple):
     longest: int
     """Of a window, special tokens included; longer texts are cut."""
     overlap: int
-    """At least so many tokens are in both of two neighbours; less than a window holds."""
+    """At least so many tokens are in both of two neighbours (what Hugging Face calls stride); less than a window
+    holds."""
     before: int
     """Special tokens before a text."""
     after: int
@@ -68,19 +72,26 @@ class Cutter(NamedTuple):
 class LongText:
     """A text on its way through, window by window."""
 
-    __slots__ = ("fed", "ids", "missing", "over", "parts", "request", "slot", "starts", "truncated")
+    __slots__ = ("fed", "ids", "missing", "over", "parts", "request", "slot", "starts", "tokens", "truncated")
 
     def __init__(self, slot: Slot, request: Request, ids: Sequence[int], truncated: bool, starts: list[int]) -> None:
         self.slot = slot
         self.request = request
         self.ids = array("i", ids)
+        """Until all windows are cut."""
+        self.tokens = len(ids)
         self.truncated = truncated
         self.starts = starts
         self.fed = 0
         self.missing = len(starts)
         self.parts: list[Scores | None] = [None] * len(starts)
         self.over = False
-        """Nothing more is to be done for it: it has its outcome, or its partition has gone."""
+        """It has its outcome: nothing more is to be done for it."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no window to feed: all are fed, or it has its outcome, or its partition has gone."""
+        return self.over or self.slot.dropped or self.fed == len(self.starts)
 
 
 class Window(NamedTuple):
@@ -164,6 +175,8 @@ class Windows:
         self._waiting: deque[LongText] = deque()
         self.out = 0
         """Windows fed and neither back nor taken back."""
+        self.bytes = 0
+        """Of the token ids of the texts of which windows are still to be fed."""
         self.longest = sys.maxsize if cutter is None else cutter.longest
         """Tokens; texts that are longer are to be added here."""
 
@@ -171,19 +184,40 @@ class Windows:
         """Take in a text that is longer than `longest` tokens."""
         if self._cutter is None:
             raise AssertionError("a text is too long although all are truncated")
-        self._waiting.append(LongText(slot, request, ids, truncated, self._cutter.starts(len(ids))))
+        text = LongText(slot, request, ids, truncated, self._cutter.starts(len(ids)))
+        self._waiting.append(text)
+        self.bytes += _size(text)
 
     def feed(self, now: float) -> list[Item]:
         """The windows that may go out now, as items for the batcher that arrive `now`."""
         items: list[Item] = []
         while self._waiting and self.out < self._limit:
             text = self._waiting[0]
-            if text.over or text.slot.dropped or text.fed == len(text.starts):
+            if text.idle:
                 self._waiting.popleft()
+                self._let_go(text)
             else:
                 items.append(self._next(text, now))
                 self.out += 1
         return items
+
+    def discard(self) -> None:
+        """Forget the texts whose partitions have gone, wherever they wait."""
+        waiting = self._waiting
+        self._waiting = deque()
+        for text in waiting:
+            if text.idle:
+                self._let_go(text)
+            else:
+                self._waiting.append(text)
+
+    def outcomes(self, items: Sequence[Item], said: Sequence[Said]) -> Iterable[tuple[Slot, Result | Rejection]]:
+        """The outcomes that a batch brings, by slot: of whole texts what the lane says, of long ones see `back`."""
+        if not self.out:
+            # No window can be among them, as nearly always: no work for each of them.
+            return zip(map(_SLOT, items), cast("Sequence[Result | Rejection]", said), strict=True)
+        told = ((item.slot, self._outcome(item, one)) for item, one in zip(items, said, strict=True))
+        return [(slot, outcome) for slot, outcome in told if outcome is not None]
 
     def back(self, window: Window, said: Said) -> Result | Rejection | None:
         """Take what a lane says of a window.
@@ -213,6 +247,13 @@ class Windows:
         """Forget windows that the batcher gave back."""
         self.out -= sum(item.window is not None for item in items)
 
+    def _outcome(self, item: Item, said: Said) -> Result | Rejection | None:
+        if item.window is not None:
+            return self.back(item.window, said)
+        if isinstance(said, Partial):
+            raise AssertionError("a lane gave a part of a whole text")
+        return said
+
     def _next(self, text: LongText, now: float) -> Item:
         assert self._cutter is not None
         window = Window(text, text.fed)
@@ -222,9 +263,18 @@ class Windows:
 
     def _result(self, text: LongText, join: Join) -> Result:
         said = join.whole([part for part in text.parts if part is not None], text.request)
-        return Result(text.request, said, text.truncated, len(text.ids), len(text.starts))
+        return Result(text.request, said, text.truncated, text.tokens, len(text.starts))
+
+    def _let_go(self, text: LongText) -> None:
+        """Free the ids of a text that no longer waits: its windows that are out have their own."""
+        self.bytes -= _size(text)
+        del text.ids[:]
 
     def _end(self, text: LongText, outcome: Result | Rejection) -> Result | Rejection:
         text.over = True
         text.parts.clear()
         return outcome
+
+
+def _size(text: LongText) -> int:
+    return len(text.ids) * text.ids.itemsize

@@ -1,7 +1,11 @@
 """A bundle is refused with one sentence whenever it is not what its manifest says."""
 
+import errno
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import orjson
@@ -78,6 +82,71 @@ def test_model_card_and_notice_may_lie_beside(tiny):
     for name in ("README.md", "NOTICE", "LICENSE.txt"):
         (tiny.path / name).write_text("words")
     assert bundle.load(tiny.path) == tiny
+
+
+def test_what_a_killed_writer_left_does_no_harm(tiny):
+    (tiny.path / ".winnow-abc").mkdir()
+    assert bundle.load(tiny.path) == tiny
+    bundle.check_place(tiny.path)
+
+
+def test_replacing_leaves_nothing_of_another_bundle(tiny):
+    """A README, a licence or a notice of the model that was there does not speak for the new one."""
+    for name in ("README.md", "NOTICE", "LICENSE.txt"):
+        (tiny.path / name).write_text("of another model")
+    made = bundle.replace(tiny.path, FILES | {"README.md": b"mine"}, FIELDS | {"name": "other"})
+    assert made.manifest.name == "other"
+    assert {path.name for path in tiny.path.iterdir()} == {*FILES, "bundle.json", "README.md"}
+    assert (tiny.path / "README.md").read_bytes() == b"mine"
+
+
+def test_a_bundle_that_cannot_be_used_replaces_nothing(tiny):
+    (tiny.path / "README.md").write_text("words")
+    with pytest.raises(BundleError, match="has no id2label"):
+        bundle.replace(tiny.path, FILES | {"config.json": b"{}"}, FIELDS)
+    assert bundle.load(tiny.path) == tiny
+    assert {path.name for path in tiny.path.iterdir()} == {*FILES, "bundle.json", "README.md"}
+
+
+def only_within(folder: Path) -> Callable[[Path, Path], None]:
+    """`os.replace` as it is where `folder` is a mount of its own."""
+    replace = os.replace
+
+    def moved(source: Path, target: Path) -> None:
+        if folder not in Path(source).parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    return moved
+
+
+def test_a_bundle_may_be_a_mount_of_its_own(tiny, monkeypatch):
+    monkeypatch.setattr(os, "replace", only_within(tiny.path))
+    assert bundle.amend(tiny, {"thresholds": {"spam": 0.9}}).manifest.thresholds == {"spam": 0.9}
+    assert bundle.replace(tiny.path, FILES, FIELDS) == tiny
+    assert {path.name for path in tiny.path.iterdir()} == {*FILES, "bundle.json"}
+    assert [path.name for path in tiny.path.parent.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda tiny: bundle.amend(tiny, {}), lambda tiny: bundle.replace(tiny.path, FILES, FIELDS)]
+)
+def test_a_folder_that_cannot_be_written_is_told_and_left_alone(tiny, monkeypatch, change):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(BundleError, match=r"tiny cannot be written \(No space left on device\): make room"):
+        change(tiny)
+    assert {path.name for path in tiny.path.iterdir()} == {*FILES, "bundle.json"}
+    assert [path.name for path in tiny.path.parent.iterdir()] == ["tiny"]
+    assert bundle.load(tiny.path) == tiny
+
+
+def test_a_label_needs_a_name(tmp_path):
+    config = orjson.dumps({"id2label": {"0": "", "1": "spam"}})
+    with pytest.raises(BundleError, match=r"config\.json has no name for label 0: name it"):
+        bundle.write(tmp_path / "b", FILES | {"config.json": config}, FIELDS)
 
 
 def test_external_data_is_refused(tmp_path):

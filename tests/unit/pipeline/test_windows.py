@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 
-from tests.kit import in_windows, record, says_of_window
+from tests.kit import in_windows, item, record, says_of_window
 from tests.unit import toys
 from worker.pipeline.entities import STRATEGIES
 from worker.pipeline.interpret import Entities
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Partial, Rejection, Request, Result
+from worker.pipeline.messages import Classification, Partial, Rejection, Request, Result
 from worker.pipeline.tokenization import TextTokenizer
 from worker.pipeline.windows import Cutter, JoinTexts, JoinTokens, Windows
 
@@ -123,6 +123,47 @@ def test_after_a_failure_nothing_more_is_fed():
     assert windows.back(second.window, BAD) == BAD
     assert windows.feed(1.0) == []
     assert windows.back(first.window, says_of_window(first.ids)) is None
+    assert windows.out == 0
+
+
+def test_texts_whose_partitions_have_gone_are_forgotten_wherever_they_wait():
+    """One text that is still read does not keep those behind it in memory."""
+    windows, ledger = in_windows(limit=1), Ledger()
+    live = Text(windows, ledger, 0, 1_000)
+    windows.feed(0.0)
+    for number in range(1, 20):
+        Text(windows, ledger, number, 1_000)
+    assert windows.bytes == 20 * 4 * len(live.ids)
+    ledger.drop([(f"t{number}", 0) for number in range(1, 20)])
+    windows.discard()
+    assert windows.bytes == 4 * len(live.ids)
+
+
+def test_ids_count_until_all_windows_are_fed():
+    """What waits is what the loop bounds; a text that is only waited for holds no ids."""
+    windows, ledger = in_windows(limit=100), Ledger()
+    text = Text(windows, ledger, 0, 100)
+    items = windows.feed(0.0)
+    assert windows.bytes == 0
+    outcomes = list(windows.outcomes(items, [says_of_window(item.ids) for item in items]))
+    ((slot, outcome),) = outcomes
+    assert isinstance(outcome, Result)
+    assert (slot, outcome.tokens) == (text.slot, 102)
+
+
+def test_a_batch_of_windows_and_whole_texts_brings_the_outcomes_of_both():
+    """Of a whole text what the lane said, at once; of windows nothing until the last, or the first that failed."""
+    windows, ledger = in_windows(limit=3), Ledger()
+    text = Text(windows, ledger, 0, 100)
+    whole = item(ledger, 1, 5, 0.0)
+    said = Result(whole.request, Classification("ham", 1.0, {}), False, 5)
+    assert list(windows.outcomes([whole], [said])) == [(whole.slot, said)]
+    first, second, third = windows.feed(0.0)
+    partial = says_of_window(first.ids)
+    assert list(windows.outcomes([first, whole, second], [partial, said, BAD])) == [
+        (whole.slot, said), (text.slot, BAD),
+    ]  # fmt: skip
+    assert list(windows.outcomes([third], [partial])) == []
     assert windows.out == 0
 
 

@@ -5,18 +5,20 @@ A row is what is decided once: a text, or for the task `token` a word. Arrays ha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from worker.errors import ConfigError
-from worker.model.spam.figures import decide, probabilities
+from worker.pipeline.interpret import softmax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.model.data import Example
+    from worker.model.evaluation.served import Served
 
 DEFAULT_THRESHOLD = 0.5
 _SHOWN = 5
@@ -47,6 +49,7 @@ class Answers:
         scores: [rows, labels], after temperature and activation.
         decided: like `truth`.
         truncated: how many texts were longer than the model.
+        served: for the task `token` the entities that the worker would give, where they are known.
     """
 
     task: str
@@ -57,6 +60,7 @@ class Answers:
     scores: np.ndarray
     decided: np.ndarray
     truncated: int = 0
+    served: Served | None = None
 
     @property
     def wrong(self) -> np.ndarray:
@@ -124,6 +128,11 @@ def activated(task: str, logits: np.ndarray, temperature: float) -> np.ndarray:
     return probabilities(logits, temperature)
 
 
+def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax of `logits` [rows, labels] over `temperature`, float64."""
+    return softmax(logits, temperature)
+
+
 def decisions(task: str, labels: Sequence[str], scores: np.ndarray, thresholds: Mapping[str, float]) -> np.ndarray:
     """Label ids [rows]; for `multi-label` 0 or 1 [rows, labels]; for `regression` the scores [rows]."""
     if task == "regression":
@@ -134,6 +143,15 @@ def decisions(task: str, labels: Sequence[str], scores: np.ndarray, thresholds: 
     if task == "token":
         return np.asarray(scores.argmax(axis=1))
     return decide(scores, {i: thresholds[label] for i, label in enumerate(labels) if label in thresholds})
+
+
+def decide(scores: np.ndarray, thresholds: dict[int, float]) -> np.ndarray:
+    """Label ids [rows]: the best label that reaches its threshold, else the best of those without one."""
+    reached = np.zeros_like(scores)
+    for label, threshold in thresholds.items():
+        reached[:, label] = np.where(scores[:, label] >= threshold, 1 + scores[:, label], -1)
+    free = np.array([[label not in thresholds for label in range(scores.shape[1])]])
+    return np.asarray(np.where(free, scores, reached).argmax(axis=1))
 
 
 def truth_of(task: str, labels: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
@@ -159,7 +177,7 @@ def check(task: str, labels: Sequence[str], examples: Sequence[Example], name: s
     if examples[0].form not in _FORMS[task]:
         raise ConfigError(f"{name} does not fit {model}, which is for {task}: its lines need {_WANTED[task]}.")
     if task == "regression":
-        return _check_numbers(examples, name)
+        return check_numbers(examples, name)
     unknown = {label for example in examples for label in (*example.labels, *example.tags)} - set(labels)
     if unknown:
         raise ConfigError(
@@ -169,12 +187,19 @@ def check(task: str, labels: Sequence[str], examples: Sequence[Example], name: s
     return None
 
 
-def _check_numbers(examples: Sequence[Example], name: str) -> None:
+def check_numbers(examples: Sequence[Example], name: str) -> None:
+    """Whether the labels are what a regression can learn or be measured by.
+
+    Raises:
+        ConfigError: one is not a finite number.
+    """
     for example in examples:
         try:
-            float(example.labels[0])
+            finite = math.isfinite(float(example.labels[0]))
         except ValueError:
-            raise ConfigError(f"{name}: the label of {example.id} is no number, as a regression needs it.") from None
+            finite = False
+        if not finite:
+            raise ConfigError(f"{name}: the label of the text {example.id} is no number, as a regression needs it.")
 
 
 def _some(words: Sequence[str]) -> str:

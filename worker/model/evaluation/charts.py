@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from worker.model.evaluation.answers import Answers
 
 _CURVES = 10
-_NAMED_CELLS = 20
+CELLS = 24
 _BLUE, _RED, _GREY = "#1f5fa8", "#c0392b", "#888888"
 # Text as text, and the same names in every run: the same figures give the same file.
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "winnow", "font.size": 9, "axes.grid": True, "grid.alpha": 0.3}
@@ -40,7 +40,7 @@ def precision_recall(answers: Answers) -> str:
     title = "Precision and recall" if len(known) == len(areas) else f"Precision and recall, the {len(known)} weakest"
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.03), title=title)
     if known:
-        axes.legend(loc="lower left", fontsize=7)
+        axes.legend(loc="lower left", fontsize=8)
     return _svg(figure)
 
 
@@ -59,27 +59,31 @@ def reliability(answers: Answers) -> str:
     )  # fmt: skip
     axes.plot(mean[counts > 0], share[counts > 0], "o-", color=_BLUE, label="how often right")
     axes.set(xlabel="score", ylabel="share that is true", xlim=(0, 1.01), ylim=(0, 1.03), title="Reliability")
-    axes.legend(loc="upper left", fontsize=7)
+    axes.legend(loc="best", fontsize=8)
     return _svg(figure)
 
 
 def confusion(answers: Answers) -> str:
-    """What was decided of what is true, as shares of the true label."""
+    """What was decided of what is true, as shares of the true label; of many labels those that are mistaken most."""
     counts = measure.confusion(answers)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    labels = [_short(label) for label in answers.labels]
-    size = min(3.0 + 0.32 * len(labels), 11.0)
+    chosen, title = np.arange(len(counts)), "Confusion matrix"
+    if len(counts) > CELLS:
+        mistaken = counts.sum(axis=0) + counts.sum(axis=1) - 2 * counts.diagonal()
+        chosen = np.sort(np.argsort(-mistaken, kind="stable")[:CELLS])
+        title += f", the {CELLS} labels that are most often mistaken"
+    counts, shares = counts[np.ix_(chosen, chosen)], shares[np.ix_(chosen, chosen)]
+    labels = [_short(answers.labels[i]) for i in chosen]
+    size = 3.0 + 0.32 * len(labels)
     figure, axes = _figure(size, size)
     axes.grid(visible=False)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    font = 8 if len(labels) <= _NAMED_CELLS else 5
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=font)
-    axes.set_yticks(range(len(labels)), labels, fontsize=font)
-    axes.set(xlabel="decided", ylabel="true", title="Confusion matrix")
-    if len(labels) <= _NAMED_CELLS:
-        for i, j in np.argwhere(counts):
-            axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7,
-                      color="white" if shares[i, j] > 0.5 else "black")  # fmt: skip
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(labels)), labels, fontsize=8)
+    axes.set(xlabel="decided", ylabel="true", title=title)
+    for i, j in np.argwhere(counts):
+        axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=7,
+                  color="white" if shares[i, j] > 0.5 else "black")  # fmt: skip
     return _svg(figure)
 
 
@@ -98,14 +102,14 @@ def scatter(answers: Answers) -> str:
 
 def history(entries: Sequence[dict[str, Any]]) -> str:
     """Loss and figure on validation, by epoch."""
-    figure, axes = _figure(5.2, 3.2)
+    figure, axes = _figure(5.2, 4.2)
     epochs = [entry["epoch"] for entry in entries]
     axes.plot(epochs, [entry["loss"] for entry in entries], ".-", color=_GREY, label="loss in training")
     axes.plot(epochs, [entry["validation_loss"] for entry in entries], ".-", color=_RED, label="loss on validation")
     metric = next(name for name in entries[0] if name not in ("epoch", "loss", "validation_loss"))
     axes.plot(epochs, [entry[metric] for entry in entries], ".-", color=_BLUE, label=f"{metric} on validation")
-    axes.set(xlabel="epoch", title="Training", ylim=(0, None))
-    axes.legend(fontsize=7)
+    axes.set(xlabel="epoch", title="Training", ylim=(min(0, *(entry[metric] for entry in entries)), None))
+    axes.legend(fontsize=8)
     return _svg(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
@@ -24,37 +25,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.model.evaluation.answers import Answers
+    from worker.model.evaluation.spans import SpanScores
 
 BINS = 10
 DIGITS = 4
-_AVERAGES = ("micro", "macro", "weighted")
+AVERAGES = ("micro", "macro", "weighted")
+_OF_VALUES = ("mean_absolute_error", "root_mean_squared_error", "r2", "pearson", "spearman")
 
 
 def measure(answers: Answers) -> dict[str, Any]:
     """All figures of one model on one set of texts, as a JSON document; what cannot be computed is null.
 
     `accuracy` is the share of rows that are right: texts, words for the task `token`; for `multi-label` all labels of a
-    text must be. The areas are of one label against the rest, their mean over labels for the model as a whole.
+    text must be. `spans` are entities by words and their tags, `served` those that the worker gives. The areas are of
+    one label against the rest, their mean over labels for the model as a whole.
     """
     document: dict[str, Any] = {"task": answers.task, "texts": len(answers.ids), "truncated": answers.truncated}
     if answers.task == "regression":
         return document | _regression(answers)
     truth, decided = one_hot(answers, answers.truth), one_hot(answers, answers.decided)
     document |= {"accuracy": _rounded(1 - answers.wrong.mean()), "calibration_error": calibration_error(answers)}
-    document |= {f"{kind}": _averaged(truth, decided, kind) for kind in _AVERAGES}
+    document |= {f"{kind}": _averaged(truth, decided, kind) for kind in AVERAGES}
     document["roc_auc"] = _mean_area(roc_auc_score, truth, answers.scores)
     document["pr_auc"] = _mean_area(average_precision_score, truth, answers.scores)
     document["labels"] = _by_label(answers, truth, decided)
     if answers.task == "token":
-        document["spans"] = _spans(answers)
+        document["spans"] = _by_type(span_f1(*_tag_sequences(answers), answers.labels))
+    if answers.served is not None:
+        document["served"] = {"aggregation": answers.served.aggregation, **_by_type(answers.served.scores())}
     return document
+
+
+def entity_kinds(found: dict[str, Any], before: str = "") -> dict[str, str]:
+    """What figures of entities there are among `found`, and what to call them."""
+    called = {"spans": f"{before}entities by tag"}
+    if "served" in found:
+        called["served"] = f"{before}entities as served ({found['served']['aggregation']})"
+    return called if "spans" in found else {}
 
 
 def figures(answers: Answers) -> Figures:
     """The same as a bundle's manifest keeps them; for `token` precision, recall and F1 are of entities by type."""
     found = measure(answers)
     if answers.task == "regression":
-        return Figures(metrics={name: found[name] for name in ("mean_absolute_error", "r2") if found[name] is not None})
+        return Figures(metrics={name: found[name] for name in _OF_VALUES if found[name] is not None})
     spans = found.get("spans")
     by_label: dict[str, dict[str, float]] = spans["types"] if spans else found["labels"]
     averages = {"span_f1": spans["f1"]} if spans else {}
@@ -72,6 +86,8 @@ def figures(answers: Answers) -> Figures:
 
 def headline(answers: Answers) -> tuple[str, float]:
     """The one figure by which training chooses, and its name; more is better."""
+    if answers.task == "regression":
+        return "R²", 1 - log_loss(answers)
     if answers.task == "token":
         return "span F1", span_f1(*_tag_sequences(answers), answers.labels).f1
     average = "micro" if answers.task == "multi-label" else "macro"
@@ -83,7 +99,12 @@ def headline(answers: Answers) -> tuple[str, float]:
 
 
 def log_loss(answers: Answers) -> float:
-    """Mean over rows of the negative log of what was given to the truth; over labels too for `multi-label`."""
+    """Mean over rows of the negative log of what was given to the truth; over labels too for `multi-label`.
+
+    For `regression` the mean squared error, in parts of the variance of the true values.
+    """
+    if answers.task == "regression":
+        return float(((answers.decided - answers.truth) ** 2).mean() / max(float(answers.truth.var()), 1e-12))
     truth = one_hot(answers, answers.truth)
     scores = np.clip(answers.scores, 1e-12, 1 - 1e-12)
     if answers.task == "multi-label":
@@ -180,8 +201,7 @@ def _tag_sequences(answers: Answers) -> tuple[list[list[str]], list[list[str]]]:
     return answers.sequences(answers.truth), answers.sequences(answers.decided)
 
 
-def _spans(answers: Answers) -> dict[str, Any]:
-    found = span_f1(*_tag_sequences(answers), answers.labels)
+def _by_type(found: SpanScores) -> dict[str, Any]:
     types = {kind: _score(each) for kind, each in found.types.items() if kind != OUTSIDE}
     return {**_score(found), "types": types}
 
@@ -197,7 +217,14 @@ def _regression(answers: Answers) -> dict[str, Any]:
         "mean_absolute_error": _rounded(mean_absolute_error(truth, found)),
         "root_mean_squared_error": _rounded(root_mean_squared_error(truth, found)),
         "r2": _rounded(r2_score(truth, found)) if len(truth) > 1 else None,
+        "pearson": _correlation(pearsonr, truth, found),
+        "spearman": _correlation(spearmanr, truth, found),
     }
+
+
+def _correlation(of: Callable[..., Any], truth: np.ndarray, found: np.ndarray) -> float | None:
+    """None where either does not vary."""
+    return _rounded(of(truth, found).statistic) if truth.std() > 0 and found.std() > 0 else None
 
 
 def _rounded(value: float) -> float:

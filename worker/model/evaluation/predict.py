@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from worker.cpu import usable_cores
 from worker.errors import BundleError
 from worker.model.data import OUTSIDE
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation.align import NOWHERE, Offsets, first_pieces
+from worker.model.evaluation.served import Served, grouped, places
 from worker.pipeline.infer import OnnxModel
+from worker.pipeline.tokenization import TextTokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from tokenizers import Tokenizer
+
     from worker.model.bundle import Bundle
     from worker.model.data import Example
     from worker.model.evaluation.answers import Answers
+    from worker.pipeline.entities import Strategy, TokenSpans
 
 _ROWS, _TOKENS = 32, 2048
 
@@ -31,25 +36,30 @@ class Encoded(NamedTuple):
     ids: list[int]
     offsets: Offsets
     truncated: bool
+    spans: TokenSpans | None = None
+    """What entities are made of; of the worker's own tokenizer alone."""
 
 
 class Predictor:
     """A bundle whose graph is loaded.
 
+    Args:
+        bundle: of any task.
+        aggregation: how the worker is to make entities of tokens.
+
     Raises:
         BundleError: the tokenizer or the graph cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, aggregation: Strategy = "simple") -> None:
+        self._aggregation: Strategy = aggregation
         self.bundle = bundle
         manifest = bundle.manifest
         try:
-            self._tokenizer = Tokenizer.from_str(bundle.tokenizer_json)
+            self._tokenizer = TextTokenizer(bundle.tokenizer_json, manifest.max_length, spans=True)
             self._model = OnnxModel(str(bundle.model_path), manifest.pad_id)
         except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
             raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(manifest.max_length)
 
     def __call__(self, examples: Sequence[Example], told: Callable[[int], None] = lambda _: None) -> Answers:
         """What the bundle says of examples that `worker.model.evaluation.answers.check` let through.
@@ -59,7 +69,7 @@ class Predictor:
         manifest, labels = self.bundle.manifest, self.bundle.labels
         encoded = self.encode([example.text for example in examples])
         found = self._logits([each.ids for each in encoded], told)
-        return judging.answers(
+        said = judging.answers(
             manifest.task,
             labels,
             examples,
@@ -68,9 +78,23 @@ class Predictor:
             thresholds=manifest.thresholds,
             truncated=sum(each.truncated for each in encoded),
         )
+        return replace(said, served=self._served(examples, encoded, found)) if manifest.task == "token" else said
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        return encode(self._tokenizer, texts)
+        """As the worker encodes them, cut at the bundle's length."""
+        return [
+            Encoded(each.ids, each.spans.offsets if each.spans else (), each.truncated, each.spans)
+            for each in self._tokenizer(texts)
+        ]
+
+    def _served(self, examples: Sequence[Example], encoded: Sequence[Encoded], logits: Sequence[np.ndarray]) -> Served:
+        labels, temperature = self.bundle.labels, self.bundle.manifest.temperature
+        group = self._tokenizer.grouper(labels, self._aggregation, None, 0.0)
+        found = (
+            grouped(group, rows, each.spans, example.text, temperature) if each.spans else frozenset()
+            for example, each, rows in zip(examples, encoded, logits, strict=True)
+        )
+        return Served(self._aggregation, tuple(places(each, labels) for each in examples), tuple(found))
 
     def _logits(self, rows: Sequence[Sequence[int]], told: Callable[[int], None]) -> list[np.ndarray]:
         """Logits of each row: [labels], or [tokens, labels]."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worker.model.evaluation import charts, measure
+from worker.model.evaluation.measure import entity_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,13 +18,28 @@ if TYPE_CHECKING:
     from worker.model.evaluation.answers import Answers
 
 MISTAKES = 40
+CONFUSIONS = 20
+_LARGE = 400.0
+_NAMES = {"roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "r2": "R²"}
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: 1rem 0 } th, td { padding: .2rem .7rem; text-align: right }
-th:first-child, td:first-child, td.word, th.word { text-align: left }
-tr:nth-child(even) td { background: #f4f6f8 } th { border-bottom: 2px solid #ccc }
-figure { display: inline-block; margin: 0 1rem 1rem 0; vertical-align: top } svg { max-width: 100%; height: auto }
-.headline { font-size: 1.3rem } .note { color: #666 }
+:root { color-scheme: light dark; --line: #ccd3da; --soft: #f4f6f8; --quiet: #5f6a74; --card: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #48525c; --soft: #242a30; --quiet: #a3adb7; --card: #fff }
+  body { background: #171b1f; color: #dfe4e9 }
+}
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin: 2.2rem 0 .3rem }
+.note { color: var(--quiet) } .table { overflow-x: auto }
+table { border-collapse: collapse; margin: .6rem 0; font-variant-numeric: tabular-nums }
+th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap }
+.words th, .words td { text-align: left } .words td:last-child, .words th:last-child { text-align: right }
+th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid var(--line) }
+tbody tr:nth-child(even) td { background: var(--soft) }
+.pictures { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem; margin: 1rem 0 }
+figure { margin: 0; padding: .5rem; background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
+  max-width: 100%; box-sizing: border-box }
+svg { display: block; max-width: 100%; height: auto }
+.large { overflow-x: auto } .large svg { min-width: 44rem }
 """
 
 
@@ -46,18 +63,21 @@ def report(
     name = f"{bundle.manifest.name} ({bundle.digest})"
     parts = [
         f"<h1>{escape(name)}</h1>",
-        f'<p class="note">{escape(answers.task)}, measured on {escape(measured_on)}: {len(answers.ids)} texts, '
-        f"{answers.truncated} of them longer than the {bundle.manifest.max_length} tokens that the model reads.</p>",
+        f'<p class="note">Task {escape(answers.task)}, measured on {escape(measured_on)}: {len(answers.ids)} texts'
+        f"{_cut(answers, bundle)}.</p>",
         _summary(found, measure.measure(fp32) if fp32 else None),
-        *_pictures(answers, history),
+        f'<div class="pictures">{"".join(_pictures(answers, history))}</div>',
     ]
+    if answers.task in ("single-label", "token") and len(answers.labels) > charts.CELLS:
+        parts += ["<h2>Most frequent confusions</h2>", _confusions(answers)]
     if answers.task != "regression":
         parts += ["<h2>By label</h2>", _labels(found, bundle)]
-    if "spans" in found:
-        parts += ["<h2>Entities by type</h2>", _spans(found["spans"])]
+    for kind, words in entity_kinds(found).items():
+        parts += [f"<h2>{escape(words).capitalize()}</h2>", _spans(found[kind])]
     parts += [f"<h2>Hardest mistakes</h2>{_mistakes(answers)}"]
     body = "\n".join(parts)
-    head = f'<meta charset="utf-8"><title>{escape(name)}</title><style>{_STYLE}</style>'
+    phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
+    head = f'<meta charset="utf-8">{phone}<title>{escape(name)}</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
 
 
@@ -86,13 +106,18 @@ def _given_to_truth(answers: Answers) -> np.ndarray:
     return np.asarray(answers.scores[np.arange(len(answers.truth)), answers.truth])
 
 
+def _cut(answers: Answers, bundle: Bundle) -> str:
+    if not answers.truncated:
+        return ""
+    return f", {answers.truncated} of them longer than the {bundle.manifest.max_length} tokens that the model reads"
+
+
 def _summary(found: dict[str, Any], fp32: dict[str, Any] | None) -> str:
-    names = {name: name.replace("_", " ") for name in found if isinstance(found[name], float)}
+    names = {name: _NAMES.get(name, name.replace("_", " ")) for name in found if isinstance(found[name], float)}
     rows = {words: [found[name], *([fp32[name]] if fp32 else [])] for name, words in names.items()}
-    for kind in ("micro", "macro", "weighted", "spans"):
-        if kind in found:
-            words = "F1 of entities" if kind == "spans" else f"F1, {kind}"
-            rows[words] = [found[kind]["f1"], *([fp32[kind]["f1"]] if fp32 else [])]
+    kinds = {kind: f"F1, {kind}" for kind in measure.AVERAGES if kind in found} | entity_kinds(found, "F1 of ")
+    for kind, words in kinds.items():
+        rows[words] = [each[kind]["f1"] if kind in each else None for each in (found, fp32) if each]
     header = ["", "this bundle", *(["FP32"] if fp32 else [])]
     return _table(header, ([words, *map(_number, values)] for words, values in rows.items()))
 
@@ -105,7 +130,13 @@ def _pictures(answers: Answers, history: Sequence[dict[str, Any]]) -> Iterable[s
         pictures += [charts.precision_recall(answers), charts.reliability(answers)]
     if answers.task in ("single-label", "token"):
         pictures.append(charts.confusion(answers))
-    return (f"<figure>{picture}</figure>" for picture in pictures)
+    return (f"<figure{_size(picture)}>{picture}</figure>" for picture in pictures)
+
+
+def _size(picture: str) -> str:
+    """A picture that is wide is not made so small on a phone that its words cannot be read."""
+    found = re.search(r'width="([\d.]+)pt"', picture)
+    return ' class="large"' if found and float(found[1]) > _LARGE else ""
 
 
 def _labels(found: dict[str, Any], bundle: Bundle) -> str:
@@ -136,13 +167,27 @@ def _mistakes(answers: Answers) -> str:
         return "<p>None.</p>"
     last = "off by" if answers.task == "regression" else "score of the truth"
     rows = ([name, truth, decided, f"{given:.4f}"] for name, truth, decided, given in found)
-    return _table(["id", "true", "decided", last], rows)
+    return _table(["id", "true", "decided", last], rows, "words")
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _confusions(answers: Answers) -> str:
+    counts = measure.confusion(answers)
+    totals = counts.sum(axis=1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:CONFUSIONS]
+    pairs = [np.unravel_index(i, counts.shape) for i in order if counts.flat[i]]
+    if not pairs:
+        return "<p>None.</p>"
+    rows = ([answers.labels[i], answers.labels[j], f"{counts[i, j]} of {totals[i]}"] for i, j in pairs)
+    return _table(["true", "decided", "how often"], rows, "words")
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
+    """`words`: every column but the last is of words."""
     head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+    return f'<div class="table {kind}">{table}</div>'
 
 
 def _number(value: float | None) -> str:

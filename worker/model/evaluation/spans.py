@@ -7,14 +7,18 @@ and BMEWO it is conlleval's, which seqeval took over: tags against the scheme st
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from worker.pipeline.entities import OUTSIDE, read_tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from worker.model.evaluation.served import Place
     from worker.pipeline.entities import Tag
+
+_Typed = TypeVar("_Typed", "Span", "Place")
 
 
 class Span(NamedTuple):
@@ -63,9 +67,13 @@ def span_f1(
     """
     _check_lengths(true, predicted)
     tags = _tags(labels, [*true, *predicted])
+    return score([set(_spans(each, tags)) for each in true], [set(_spans(each, tags)) for each in predicted])
+
+
+def score(true: Sequence[AbstractSet[_Typed]], predicted: Sequence[AbstractSet[_Typed]]) -> SpanScores:
+    """The same of entities themselves, a set for each text; they count as right where they are equal."""
     right, wanted, given = Counter[str](), Counter[str](), Counter[str]()
-    for expected, found in zip(true, predicted, strict=True):
-        truth, guess = set(_spans(expected, tags)), set(_spans(found, tags))
+    for truth, guess in zip(true, predicted, strict=True):
         wanted.update(span.type for span in truth)
         given.update(span.type for span in guess)
         right.update(span.type for span in truth & guess)

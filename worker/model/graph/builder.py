@@ -54,13 +54,9 @@ def build(
         weight_limit: the largest INT8 weight code; `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
         int8_words: whether, with `ranges`, the embedding table is INT8.
     """
-    graph = _Graph(network, ranges or {}, weight_limit, int8_words=int8_words and ranges is not None)
+    graph = Writer(network, ranges or {}, weight_limit, int8_words=int8_words and ranges is not None)
     graph.write()
-    shape = ["batch", "sequence"] if network.task == "token" else ["batch"]
-    return graph.emitter.model(
-        inputs=[helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "sequence"]) for name in INPUTS],
-        output=helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*shape, len(network.labels)]),
-    )
+    return graph.model()
 
 
 def product_inputs(network: Network) -> list[str]:
@@ -75,7 +71,9 @@ def product_inputs(network: Network) -> list[str]:
     return [*([_EMBEDDINGS] if network.projection else []), *layers, *([_HEAD] if len(network.head) > 1 else [])]
 
 
-class _Graph:
+class Writer:
+    """Writes one network down; `switched.py` has another that leaves the choice between INT8 and FP32 open."""
+
     def __init__(self, network: Network, ranges: Mapping[str, Range], weight_limit: int, *, int8_words: bool) -> None:
         self.network = network
         self.ranges = ranges
@@ -91,6 +89,14 @@ class _Graph:
         for i, layer in enumerate(self.network.layers):
             x = self._layer(x, mask, layer, f"layer.{i}", first_only=i == last and self.network.task == "sequence")
         self._head(x)
+
+    def model(self) -> onnx.ModelProto:
+        """What was written."""
+        shape = ["batch", "sequence"] if self.network.task == "token" else ["batch"]
+        return self.emitter.model(
+            inputs=[helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "sequence"]) for name in INPUTS],
+            output=helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*shape, len(self.network.labels)]),
+        )
 
     def _embeddings(self) -> str:
         """[batch, sequence] ids to normalized [sequence, batch, hidden]."""
@@ -234,11 +240,13 @@ class _Graph:
         emit = self.emitter
         if observed not in self.ranges:
             return self._plain(x, dense, output)
-        scale, zero_point = self._activation_scale(observed)
-        codes, scales = by_column(dense.weight, self.weight_limit)
-        weight = [emit.constant(codes), scale, emit.constant(scales), zero_point, "", emit.constant(dense.bias)]
-        codes_of_x = self._quantize(x, scale, zero_point)
-        return emit("MatMulIntegerToFloat", codes_of_x, *weight, domain=MICROSOFT, output=output)
+        found = self.ranges[observed]
+        scale, zero_point = emit.constant(found.scale), emit.constant(found.zero_point)
+        weight = dense.weight if found.divisors is None else dense.weight * found.divisors[:, None]
+        codes, scales = by_column(weight, self.weight_limit)
+        rest = [emit.constant(codes), scale, emit.constant(scales), zero_point, "", emit.constant(dense.bias)]
+        codes_of_x = self._quantize(x, found)
+        return emit("MatMulIntegerToFloat", codes_of_x, *rest, domain=MICROSOFT, output=output)
 
     def _plain(self, x: str, dense: Dense, output: str | None = None) -> str:
         """X · weight + bias in FP32."""
@@ -246,12 +254,11 @@ class _Graph:
         product = emit("MatMul", x, emit.constant(dense.weight))
         return emit("Add", product, emit.constant(dense.bias), output=output)
 
-    def _activation_scale(self, observed: str) -> tuple[str, str]:
-        found = self.ranges[observed]
-        return self.emitter.constant(found.scale), self.emitter.constant(found.zero_point)
-
-    def _quantize(self, x: str, scale: str, zero_point: str) -> str:
+    def _quantize(self, x: str, found: Range) -> str:
         """The codes of `x`, made once however many products read them."""
+        emit = self.emitter
         if x not in self._quantized:
-            self._quantized[x] = self.emitter("QuantizeLinear", x, scale, zero_point)
+            even = x if found.divisors is None else emit("Mul", x, emit.constant(1 / found.divisors))
+            scale, zero_point = emit.constant(found.scale), emit.constant(found.zero_point)
+            self._quantized[x] = emit("QuantizeLinear", even, scale, zero_point)
         return self._quantized[x]

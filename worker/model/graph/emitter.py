@@ -6,10 +6,10 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from onnx import ModelProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MICROSOFT = "com.microsoft"
 _OPSET = 17
@@ -27,12 +27,24 @@ class Emitter:
         # Filled in place: weights take hundreds of MB, and a message put together from others copies them.
         self._model = helper.make_model(empty, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="winnow")
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._count = 0
 
     def __call__(self, op: str, *inputs: str, domain: str = "", output: str | None = None, **attributes: Any) -> str:
-        nodes = self._model.graph.node
-        name = output or f"{op.lower()}.{len(nodes)}"
-        nodes.append(helper.make_node(op, list(inputs), [name], name=name, domain=domain, **attributes))
+        name = output or f"{op.lower()}.{self._count}"
+        self._count += 1
+        node = helper.make_node(op, list(inputs), [name], name=name, domain=domain, **attributes)
+        self._model.graph.node.append(node)
         return name
+
+    def branch(self, write: Callable[[], str]) -> GraphProto:
+        """What `write` adds, as a graph of its own whose output is the name that it returns."""
+        nodes = self._model.graph.node
+        before = len(nodes)
+        result = helper.make_tensor_value_info(write(), TensorProto.FLOAT, None)
+        # Constants stay in the graph around it, where it sees them.
+        branch = helper.make_graph(nodes[before:], f"branch.{self._count}", [], [result])
+        del nodes[before:]
+        return branch
 
     def constant(self, value: np.ndarray | np.generic) -> str:
         """The name of an initializer; equal ones are stored once."""

@@ -1,4 +1,4 @@
-"""From FP32 to the most INT8 that still says the same: all of it, or all but the parts that INT8 hurts most.
+"""From FP32 to the most INT8 that still says the same: all but the parts that INT8 hurts most.
 
 A part is what one product input feeds (`layer.3.activation`), or the embedding table (`words`).
 """
@@ -10,25 +10,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.model.graph.builder import build
-from worker.model.session import open_session, run_each
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from worker.model.graph.network import Network
-    from worker.model.graph.quantize import Range
+    from worker.model.graph.switched import Switched
     from worker.model.importing.gate import Comparison
 
-WORDS = "words"
-_BATCH = 8
+BATCH = 8
+_TEXTS, _TOKENS = 16, 1024
+"""On how much the parts are tried one by one: as many texts, and no more tokens unless one text has them."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One INT8 graph and how it did; `fp32_parts` stayed as they were."""
+    """Which parts stay FP32, and how the graph does with them."""
 
-    model: bytes
     fp32_parts: tuple[str, ...]
     comparison: Comparison
 
@@ -56,64 +52,39 @@ class Sample:
     fp32: Sequence[np.ndarray]
 
 
-class Quantizer:
-    """Builds INT8 graphs of one network.
+def sample(rows: Sequence[Sequence[int]], fp32: Sequence[np.ndarray]) -> Sample:
+    """The first of `rows`, as many as the search has time for."""
+    count = tokens = 0
+    for row in rows[:_TEXTS]:
+        tokens += len(row)
+        if count and tokens > _TOKENS:
+            break
+        count += 1
+    return Sample(rows[:count], fp32[:count])
 
-    Args:
-        network: what is quantized.
-        ranges: of every part.
-        weight_limit: the largest weight code.
+
+def search(
+    switched: Switched, judge: Judge, few: Sample, everything: Comparison, say: Callable[[str], object]
+) -> Candidate:
+    """As few parts in FP32 as pass; if not even half of them do, what agreed best.
+
+    `everything` is how INT8 alone does.
     """
-
-    def __init__(self, network: Network, ranges: Mapping[str, Range], weight_limit: int) -> None:
-        self._network = network
-        self._ranges = ranges
-        self._weight_limit = weight_limit
-        self.parts = (*ranges, WORDS)
-
-    def without(self, fp32_parts: Sequence[str]) -> bytes:
-        """The graph with these parts in FP32 and all others in INT8."""
-        ranges = {name: found for name, found in self._ranges.items() if name not in fp32_parts}
-        return self._build(ranges, WORDS not in fp32_parts)
-
-    def only(self, part: str) -> bytes:
-        """The graph with this part in INT8 and all others in FP32."""
-        return self._build({name: found for name, found in self._ranges.items() if name == part}, part == WORDS)
-
-    def _build(self, ranges: Mapping[str, Range], int8_words: bool) -> bytes:
-        model = build(self._network, ranges, weight_limit=self._weight_limit, int8_words=int8_words)
-        return bytes(model.SerializeToString())
-
-
-def quantize(quantizer: Quantizer, judge: Judge, sample: Sample, say: Callable[[str], object]) -> Candidate:
-    """The first candidate that passes, else the best of those that failed.
-
-    All parts are tried first. Where that is not good enough, each part is tried alone, and the worst stay FP32: one,
-    two, four, … of them, up to half; then the number is brought down as far as the judge allows.
-    """
-    everything = _try(quantizer, judge, ())
-    if judge.passes(everything.comparison):
-        return everything
-    say("INT8 alone is too far from FP32: looking for the parts that it hurts most")
-    ranked = sensitivities(quantizer, sample, say)
-    failed, count, found = [everything], 1, None
+    ranked = sensitivities(switched, few, say)
+    tried, count, found = [Candidate((), everything)], 1, None
     while found is None and count <= max(1, len(ranked) // 2):
-        candidate = _try(quantizer, judge, ranked[:count])
+        candidate = _try(switched, judge, ranked[:count], say)
         if judge.passes(candidate.comparison):
             found = candidate
         else:
-            failed.append(candidate)
+            tried.append(candidate)
             count *= 2
     if found is None:
-        return max(failed, key=lambda each: each.comparison.agreement.same_label)
-    return _fewest(quantizer, judge, ranked, found, len(failed[-1].fp32_parts))
-
-
-def _fewest(quantizer: Quantizer, judge: Judge, ranked: Sequence[str], found: Candidate, too_few: int) -> Candidate:
-    """Halves the gap between a number of parts that is enough and one that is not."""
+        return max(tried, key=lambda each: each.comparison.agreement.same_label)
+    too_few = len(tried[-1].fp32_parts)
     while len(found.fp32_parts) - too_few > 1:
         middle = (len(found.fp32_parts) + too_few) // 2
-        candidate = _try(quantizer, judge, ranked[:middle])
+        candidate = _try(switched, judge, ranked[:middle], say)
         if judge.passes(candidate.comparison):
             found = candidate
         else:
@@ -121,18 +92,17 @@ def _fewest(quantizer: Quantizer, judge: Judge, ranked: Sequence[str], found: Ca
     return found
 
 
-def sensitivities(quantizer: Quantizer, sample: Sample, say: Callable[[str], object]) -> list[str]:
+def sensitivities(switched: Switched, few: Sample, say: Callable[[str], object]) -> list[str]:
     """All parts, those first that move the logits most when they alone are INT8."""
     moved = {}
-    for number, part in enumerate(quantizer.parts, 1):
-        say(f"trying {part} alone in INT8 ({number} of {len(quantizer.parts)})")
-        found = run_each(open_session(quantizer.only(part)), sample.rows, _BATCH)
-        apart = [float(np.abs(a - b).mean()) for a, b in zip(found, sample.fp32, strict=True)]
-        moved[part] = float(np.mean(apart))
+    for number, part in enumerate(switched.parts, 1):
+        say(f"trying {part} alone in INT8 ({number} of {len(switched.parts)})")
+        found = switched(few.rows, {part})
+        moved[part] = float(np.mean([np.abs(a - b).mean() for a, b in zip(found, few.fp32, strict=True)]))
     return sorted(moved, key=lambda part: -moved[part])
 
 
-def _try(quantizer: Quantizer, judge: Judge, fp32_parts: Sequence[str]) -> Candidate:
-    model = quantizer.without(fp32_parts)
-    logits = run_each(open_session(model), judge.rows, _BATCH)
-    return Candidate(model, tuple(fp32_parts), judge.compare(logits))
+def _try(switched: Switched, judge: Judge, fp32_parts: Sequence[str], say: Callable[[str], object]) -> Candidate:
+    say(f"comparing with {len(fp32_parts)} of {len(switched.parts)} parts in FP32")
+    logits = switched(judge.rows, set(switched.parts) - set(fp32_parts), BATCH)
+    return Candidate(tuple(fp32_parts), judge.compare(logits))

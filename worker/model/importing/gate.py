@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from worker.errors import BundleError
 from worker.model.evaluation.align import NOWHERE
 from worker.model.evaluation.spans import span_f1
 from worker.model.manifest import Agreement, Evaluation, Figures
@@ -79,6 +78,7 @@ class Comparison:
 
     Attributes:
         agreement: how often they agree, and how far their logits are apart.
+        decisions: how many there were: texts, tokens, or texts times labels.
         fp32: the figures of the FP32 graph where truth is known.
         int8: those of the other.
         metric: which of the figures the gate looks at.
@@ -86,6 +86,7 @@ class Comparison:
     """
 
     agreement: Agreement
+    decisions: int
     fp32: Figures | None = None
     int8: Figures | None = None
     metric: str = ""
@@ -97,22 +98,6 @@ class Comparison:
         if self.fp32 is None or self.int8 is None:
             return 0.0
         return round(headline(self.fp32) - headline(self.int8), _DIGITS)
-
-    def passes(self, min_agreement: float, max_metric_drop: float) -> bool:
-        """A NaN passes nothing."""
-        return bool(self.agreement.same_label >= min_agreement and self.drop <= max_metric_drop)
-
-
-class GateRefused(BundleError):
-    """INT8 is too far from FP32, whatever was tried.
-
-    Attributes:
-        comparison: what came closest.
-    """
-
-    def __init__(self, message: str, comparison: Comparison) -> None:
-        super().__init__(message)
-        self.comparison = comparison
 
 
 def compare(
@@ -130,7 +115,7 @@ def compare(
         **_distances(fp32, int8),
     )
     if truth is None:
-        return Comparison(agreement)
+        return Comparison(agreement, len(decided[0]))
     if isinstance(truth, WordTags):
         figures = [_span_figures(meaning, each, truth) for each in (fp32, int8)]
     else:
@@ -144,7 +129,7 @@ def compare(
         same_label=agreement.same_label,
         note=note,
     )
-    return Comparison(agreement, figures[0], figures[1], METRIC[meaning.task], evaluation)
+    return Comparison(agreement, len(decided[0]), figures[0], figures[1], METRIC[meaning.task], evaluation)
 
 
 def truth_of(meaning: Meaning, examples: Sequence[Example], first: list[list[int]] | None = None) -> Truth:

@@ -9,33 +9,20 @@ Nothing of a model is executed but the operators of its graph, which ONNX Runtim
 
 from __future__ import annotations
 
-import random
 import re
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import orjson
 
 from worker.errors import BundleError, ConfigError
 from worker.model import bundle
 from worker.model.assemble import Encode
-from worker.model.data import Example
-from worker.model.evaluation.align import first_pieces
 from worker.model.graph.network import from_checkpoint
-from worker.model.graph.observe import observe
-from worker.model.graph.quantize import WEIGHT_LIMIT
-from worker.model.importing import (
-    checkpoint,
-    describing,
-    fallback,
-    foreign,
-    gate,
-    probing,
-    recover,
-    sources,
-    vocabulary,
-)
+from worker.model.importing import checkpoint, describing, foreign, gate, probing, ready, recover, sources, vocabulary
+from worker.model.importing.bounds import Bounds
+from worker.model.importing.options import ImportOptions
+from worker.model.importing.quantizing import Made, Quantizing
+from worker.model.importing.texts import Texts
 from worker.model.manifest import Quantization
 from worker.model.session import open_session, run, run_each
 
@@ -43,65 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    import numpy as np
+
     from worker.model.graph.network import Network
     from worker.model.importing.describing import Described
-    from worker.model.manifest import Evaluation, Source
 
-CALIBRATION_TEXTS = 300
-_HELD_OUT = 4
-"""Every so many-th text is the gate's …"""
-_ENOUGH = 40
-"""… from this many texts on; with fewer the gate looks at those that calibration saw."""
-_GATE_TEXTS = 500
-_SAMPLE = 16
-"""Calibration texts on which the parts are tried one by one."""
-REBUILT = 1e-3
-"""How far apart the logits of a graph and of its rebuilt form may be, in parts of the largest logit beyond 1."""
+    Compare = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], gate.Comparison]
 
-
-@dataclass(frozen=True)
-class ImportOptions:
-    """What an import depends on besides the model.
-
-    Attributes:
-        name: of the bundle; None makes one of the folder's.
-        calibration: texts like those that the model will see, labelled or not; none takes Winnow's own sample.
-        calibration_source: what the manifest says of them.
-        min_agreement: least share of equal decisions, INT8 against FP32.
-        max_metric_drop: by how much the metric may be worse in INT8, where the texts are labelled.
-        max_length: tokens; None takes the model's own.
-        weight_limit: `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
-        licence: of the model; None takes what its card says.
-        base_model: what it was trained from.
-        data: what it was trained and calibrated with.
-        evaluation: figures measured elsewhere.
-        thresholds: by label.
-        temperature: divides the logits.
-        labels: names in the order of their ids; none takes the model's own.
-        task: of the manifest; None takes what the model says.
-        lowercase: None takes what the tokenizer says.
-        onnx_file: the graph to import, by its path in the folder.
-        rebuild: make our own graph of an FP32 graph's weights.
-    """
-
-    name: str | None = None
-    calibration: Sequence[Example] = ()
-    calibration_source: str = "texts given by the user"
-    min_agreement: float = 0.98
-    max_metric_drop: float = 0.02
-    max_length: int | None = None
-    weight_limit: int = WEIGHT_LIMIT
-    licence: str | None = None
-    base_model: Source | None = None
-    data: tuple[Source, ...] = ()
-    evaluation: tuple[Evaluation, ...] = ()
-    thresholds: dict[str, float] = field(default_factory=dict)
-    temperature: float = 1.0
-    labels: tuple[str, ...] = ()
-    task: str | None = None
-    lowercase: bool | None = None
-    onnx_file: str | None = None
-    rebuild: bool = False
+__all__ = ["ImportOptions", "Imported", "Importer", "import_folder"]
 
 
 class Imported(NamedTuple):
@@ -112,17 +48,11 @@ class Imported(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Made(NamedTuple):
-    model: bytes
-    quantization: Quantization
-    comparison: gate.Comparison | None
-
-
 def import_folder(folder: Path, out: Path, options: ImportOptions | None = None) -> bundle.Bundle:
     """Makes the bundle `out` of the checkpoint or graph in `folder`.
 
     Raises:
-        BundleError: the model cannot be imported, or INT8 is too far from FP32 (`gate.GateRefused`).
+        BundleError: the model cannot be imported, or INT8 is too far from FP32 (`bounds.GateRefused`).
         ConfigError: an option contradicts the model.
     """
     return Importer(folder, options or ImportOptions()).run(out).bundle
@@ -141,6 +71,7 @@ class Importer:
         self._folder = folder
         self._options = options
         self._say = say
+        self._bounds = Bounds(options.min_agreement, options.max_metric_drop)
         self._notes: list[str] = []
 
     def run(self, out: Path) -> Imported:
@@ -172,7 +103,7 @@ class Importer:
             lowercase=options.lowercase,
         )
 
-    def _checkpoint(self) -> tuple[Described, _Made]:
+    def _checkpoint(self) -> tuple[Described, Made]:
         self._say("reading the checkpoint")
         config = checkpoint.read_json(self._folder / bundle.CONFIG)
         with checkpoint.open_tensors(self._folder) as tensors:
@@ -186,7 +117,7 @@ class Importer:
         labels = self._options.labels
         return config | {"id2label": {str(i): label for i, label in enumerate(labels)}} if labels else config
 
-    def _rebuilt(self, path: Path) -> tuple[Described, _Made]:
+    def _rebuilt(self, path: Path) -> tuple[Described, Made]:
         self._say("recovering the weights of the graph")
         graph = foreign.read(path, self._folder)
         config = checkpoint.read_json(self._folder / bundle.CONFIG)
@@ -196,14 +127,7 @@ class Importer:
         described = self._describe(network.task)
 
         def prove(rows: Sequence[Sequence[int]], logits: Sequence[np.ndarray]) -> None:
-            original = run_each(_session(graph.model, path), rows, pad_id=described.pad_id)
-            off = max(float(np.abs(a - b).max()) for a, b in zip(original, logits, strict=True))
-            size = max(1.0, max(float(np.abs(a).max()) for a in original))
-            if not off <= REBUILT * size:
-                raise BundleError(
-                    f"The graph rebuilt from the weights of {path} does not compute what that graph computes: a logit "
-                    f"is off by {off:.3g}. Import it without --rebuild."
-                )
+            ready.check_rebuilt(graph, rows, logits, described.pad_id)
 
         return described, self._quantized(network, described, prove)
 
@@ -212,43 +136,22 @@ class Importer:
         network: Network,
         described: Described,
         prove: Callable[[Sequence[Sequence[int]], Sequence[np.ndarray]], None] | None = None,
-    ) -> _Made:
+    ) -> Made:
         vocabulary.check_fits(described.tokenizer, len(network.words))
         texts = self._texts(described)
-        self._say(f"running FP32 over {len(texts.rows)} texts")
-        seen = observe(network, texts.rows)
-        if prove is not None:
-            prove(texts.rows, seen.logits)
-        if not all(np.isfinite(each).all() for each in seen.logits):
-            raise BundleError("The FP32 graph gives logits that are not finite numbers: the weights are damaged.")
-        quantizer = fallback.Quantizer(network, seen.ranges(texts.calibration), self._options.weight_limit)
-        sample = fallback.Sample(*_pick(texts.calibration[:_SAMPLE], texts.rows, seen.logits))
-        judge = self._judge(described, texts, [seen.logits[i] for i in texts.gate])
-        self._say("building and comparing INT8")
-        chosen = fallback.quantize(quantizer, judge, sample, self._say)
-        self._check_gate(chosen.comparison, chosen.fp32_parts)
-        if chosen.fp32_parts:
-            parts = ", ".join(chosen.fp32_parts)
+        compare = self._compare(described, texts)
+        quantizing = Quantizing(network, texts, compare, self._bounds, self._options.weight_limit, self._say)
+        made = quantizing.run(prove)
+        if made.quantization.fp32_parts:
+            parts = ", ".join(made.quantization.fp32_parts)
             self._notes.append(f"these parts stayed FP32, because INT8 cost too much there: {parts}")
-        return _Made(
-            chosen.model,
-            Quantization(
-                weights="int8 by column",
-                activations="static uint8",
-                embeddings="float32" if fallback.WORDS in chosen.fp32_parts else "int8 by row",
-                fp32_parts=chosen.fp32_parts,
-                calibration=f"plain minimum and maximum over {texts.source}",
-                calibration_texts=len(texts.calibration),
-                against_fp32=chosen.comparison.agreement,
-            ),
-            chosen.comparison,
-        )
+        return made
 
-    def _foreign(self, path: Path) -> tuple[Described, _Made]:
+    def _foreign(self, path: Path) -> tuple[Described, Made]:
         self._say(f"reading {path.name}")
         graph = foreign.read(path, self._folder)
         described = self._describe(graph.kind)
-        _check_answers(graph, described)
+        ready.check_answers(graph, described)
         quantization = Quantization(weights="as imported", activations="as imported", embeddings="as imported")
         self._notes.append(
             f"{path.name} is served as it is; made from the checkpoint itself, or with --rebuild, Winnow's own graph "
@@ -256,61 +159,38 @@ class Importer:
         )
         exact = foreign.exact(self._folder, path)
         if exact is None:
-            return described, _Made(graph.model, quantization, None)
+            return described, Made(graph.model, quantization, None)
         texts = self._texts(described)
         self._say(f"comparing with {exact.name} on {len(texts.gate)} texts")
         rows = [texts.rows[i] for i in texts.gate]
-        twin = _session(foreign.read(exact, self._folder).model, exact)
-        judge = self._judge(described, texts, run_each(twin, rows, pad_id=described.pad_id))
-        comparison = judge.compare(run_each(_session(graph.model, path), rows, pad_id=described.pad_id))
-        self._check_gate(comparison, ())
-        return described, _Made(
+        twin = ready.session(foreign.read(exact, self._folder).model, exact)
+        comparison = self._compare(described, texts)(
+            run_each(twin, rows, pad_id=described.pad_id),
+            run_each(ready.session(graph.model, path), rows, pad_id=described.pad_id),
+        )
+        self._bounds.check(comparison)
+        return described, Made(
             graph.model, quantization.model_copy(update={"against_fp32": comparison.agreement}), comparison
         )
 
-    def _texts(self, described: Described) -> _Texts:
-        given = list(self._options.calibration)
-        source = self._options.calibration_source
-        if not given:
-            given = [Example(str(i), text) for i, text in enumerate(probing.neutral_texts())]
-            source = "neutral sentences that come with Winnow"
+    def _texts(self, described: Described) -> Texts:
+        texts = Texts(self._options, Encode(described.tokenizer, described.max_length))
+        if texts.own:
             self._notes.append(
                 "calibrated with neutral sentences that come with Winnow: give texts like those that the model will "
                 "see with --calibrate"
             )
-        return _Texts(given, source, Encode(described.tokenizer, described.max_length))
+        return texts
 
-    def _judge(self, described: Described, texts: _Texts, fp32: Sequence[np.ndarray]) -> fallback.Judge:
+    def _compare(self, described: Described, texts: Texts) -> Compare:
         options = self._options
         meaning = gate.Meaning(described.task, described.labels, options.temperature, options.thresholds)
-        truth = gate.truth_of(meaning, [texts.examples[i] for i in texts.gate], texts.first)
+        truth = gate.truth_of(meaning, texts.examples, texts.first)
         if truth is None and texts.examples[0].form != "plain":
             self._notes.append("the texts' labels are not the model's, so there are no figures by label")
-        note = "texts that calibration did not see" if texts.held_out else "the same texts that calibration saw"
-        return fallback.Judge(
-            [texts.rows[i] for i in texts.gate],
-            lambda int8: gate.compare(meaning, fp32, int8, truth, note),
-            lambda found: found.passes(options.min_agreement, options.max_metric_drop),
-        )
+        return lambda fp32, int8: gate.compare(meaning, fp32, int8, truth, texts.note)
 
-    def _check_gate(self, found: gate.Comparison, fp32_parts: Sequence[str]) -> None:
-        options = self._options
-        if found.passes(options.min_agreement, options.max_metric_drop):
-            return
-        kept = f", even with {len(fp32_parts)} parts in FP32" if fp32_parts else ""
-        if not found.agreement.same_label >= options.min_agreement:
-            what = f"agrees with FP32 in {found.agreement.same_label:.4f} of its decisions{kept}"
-            bound = f"less than --min-agreement {options.min_agreement:g}"
-        else:
-            what = f"loses {found.drop:.4f} of {found.metric}{kept}"
-            bound = f"more than --max-metric-drop {options.max_metric_drop:g}"
-        raise gate.GateRefused(
-            f"INT8 {what} on {found.agreement.texts} texts, {bound}: nothing was written. Calibrate with more texts "
-            "like those that the model will see, or change the bound.",
-            found,
-        )
-
-    def _write(self, out: Path, described: Described, made: _Made) -> bundle.Bundle:
+    def _write(self, out: Path, described: Described, made: Made) -> bundle.Bundle:
         options = self._options
         session, encode = open_session(made.model), Encode(described.tokenizer, described.max_length)
         probes = probing.probes(lambda text: run(session, encode([text]), pad_id=described.pad_id)[0])
@@ -337,62 +217,6 @@ class Importer:
             bundle.CONFIG: orjson.dumps(described.config, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         }
         return bundle.replace(out, files, fields)
-
-
-class _Texts:
-    """The texts of an import as token ids, and which of them calibrate and which judge (indices of `rows`)."""
-
-    def __init__(self, given: Sequence[Example], source: str, encode: Encode) -> None:
-        shuffled = random.Random(0).sample(list(given), len(given))
-        self.examples = shuffled[: CALIBRATION_TEXTS + _GATE_TEXTS]
-        self.source = source
-        encodings = encode.encodings([example.text for example in self.examples])
-        self.rows = [encoding.ids for encoding in encodings]
-        self.held_out = len(self.rows) >= _ENOUGH
-        count = max(len(self.rows) // _HELD_OUT, len(self.rows) - CALIBRATION_TEXTS)
-        everything = range(len(self.rows))
-        self.gate = list(everything[:count]) if self.held_out else list(everything)
-        self.calibration = list(everything[count:]) if self.held_out else list(everything)
-        self.first = [
-            first_pieces(encodings[i].offsets, self.examples[i].offsets) for i in self.gate if self.examples[i].offsets
-        ]
-
-
-def _pick(
-    chosen: Sequence[int], rows: Sequence[Sequence[int]], logits: Sequence[np.ndarray]
-) -> tuple[list[Sequence[int]], list[np.ndarray]]:
-    return [rows[i] for i in chosen], [logits[i] for i in chosen]
-
-
-def _session(model: bytes, path: Path) -> Any:
-    try:
-        return open_session(model)
-    except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own kinds
-        said = str(error).splitlines()[0]
-        raise BundleError(f"ONNX Runtime cannot load {path} ({said}): export it again.") from None
-
-
-def _check_answers(graph: foreign.Graph, described: Described) -> None:
-    """Runs the graph on two rows of the greatest length: as many labels as there are names, for every token or text."""
-    length = described.max_length
-    session = _session(graph.model, graph.path)
-    filler = vocabulary.filler_id(described.tokenizer)
-    try:
-        found = run(session, [[filler] * length, [filler] * (length // 2)], pad_id=described.pad_id)
-    except Exception as error:  # noqa: BLE001 - as above
-        said = str(error).splitlines()[0][:200]
-        raise BundleError(
-            f"{graph.path} cannot be run on two texts of up to {length} tokens ({said}): if it reads fewer tokens, say "
-            "how many with --max-length."
-        ) from None
-    if found.shape[-1] != len(described.labels):
-        raise BundleError(
-            f"{graph.path} classifies into {found.shape[-1]} labels, but {len(described.labels)} are named: give their "
-            "names with --labels, in the order of their ids."
-        )
-    expected = (2, length) if graph.kind == "token" else (2,)
-    if found.shape[:-1] != expected:
-        raise BundleError(f"{graph.path} gives logits of the shape {found.shape} for two texts: export a classifier.")
 
 
 def _bundle_name(wanted: str) -> str:

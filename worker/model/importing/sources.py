@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 _WORDS = ("*.json", "*.txt", "README.md")
+_PATIENCE = 10.0
+"""Seconds until a hub that does not answer is taken to be out of reach."""
 _GRAPHS = re.compile(r"(^|/)[^/]*(\.onnx|_onnx|\.onnx_data|\.onnx\.data)$")
 
 
@@ -61,15 +63,18 @@ def _download(name: str, onnx_file: str | None) -> Path:
     """A snapshot of the files that an import reads, in the hub's own cache."""
     try:
         import huggingface_hub
+        import huggingface_hub.utils.logging as hub_log
         from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
     except ModuleNotFoundError:
         raise ConfigError(
-            f"{name} is no folder here, and without the package huggingface_hub no model can be fetched: install it, "
-            "or download the model and name its folder."
+            f"{name} is no folder here, and without the package huggingface_hub no model can be fetched: install it "
+            "with `pip install 'winnow[import]'`, or download the model and name its folder."
         ) from None
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    hub_log.set_verbosity(logging.ERROR)
     try:
-        files = huggingface_hub.HfApi().list_repo_files(name)
+        # The one question that is not asked again and again where nobody answers.
+        held = huggingface_hub.HfApi().model_info(name, timeout=_PATIENCE).siblings or ()
+        files = [file.rfilename for file in held]
         folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_WORDS, *_wanted(name, files, onnx_file)])
     except BundleError:
         raise

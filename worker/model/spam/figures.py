@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from worker.model.evaluation.answers import decide, probabilities
 from worker.model.manifest import Agreement, Evaluation, Figures
 
 if TYPE_CHECKING:
@@ -13,22 +14,6 @@ if TYPE_CHECKING:
 
 _BINS = 10
 _DIGITS = 4
-
-
-def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
-    """Softmax of `logits` [texts, labels] over `temperature`, float64."""
-    scaled = logits.astype(np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    return np.asarray(exponents / exponents.sum(axis=1, keepdims=True))
-
-
-def decide(scores: np.ndarray, thresholds: dict[int, float]) -> np.ndarray:
-    """Label ids [texts]: the best label that reaches its threshold, else the best of those without one."""
-    reached = np.zeros_like(scores)
-    for label, threshold in thresholds.items():
-        reached[:, label] = np.where(scores[:, label] >= threshold, 1 + scores[:, label], -1)
-    free = np.array([[label not in thresholds for label in range(scores.shape[1])]])
-    return np.asarray(np.where(free, scores, reached).argmax(axis=1))
 
 
 def calibration_error(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -21,6 +21,7 @@ from transformers import (
 
 from worker.errors import ConfigError
 from worker.model.assemble import plain_tokenizer
+from worker.model.graph.architectures.families import FAMILIES
 from worker.model.training import encoder
 from worker.model.training.fine_tuning import load_tensors
 
@@ -29,15 +30,13 @@ if TYPE_CHECKING:
 
     from transformers import PretrainedConfig, PreTrainedModel
 
-Task: TypeAlias = Literal["single-label", "multi-label", "token"]
+Task: TypeAlias = Literal["single-label", "multi-label", "regression", "token"]
 MINILM = "minilm"
-# Families whose graph this project can build, so that what was trained can be served.
-FAMILIES: dict[Task, tuple[str, ...]] = {
-    "single-label": ("bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet"),
-    "multi-label": ("bert", "distilbert", "roberta", "xlm-roberta", "electra", "mpnet"),
-    "token": ("bert", "distilbert"),
+PROBLEM_TYPES = {
+    "single-label": "single_label_classification",
+    "multi-label": "multi_label_classification",
+    "regression": "regression",
 }
-PROBLEM_TYPES = {"single-label": "single_label_classification", "multi-label": "multi_label_classification"}
 # Families that count positions from behind the padding id.
 _OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
 
@@ -122,7 +121,7 @@ def _checkpoint(name: str, task: Task, words: dict[str, Any]) -> tuple[PreTraine
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--base {name} cannot be read: {_first_sentence(error)}") from None
-    _check_family(name, task, config)
+    _check_family(name, config)
     dropout = _DROPOUT.get(config.model_type, _OTHER_DROPOUT)
     for key, value in (words | dropout).items():
         setattr(config, key, value)
@@ -134,11 +133,11 @@ def _checkpoint(name: str, task: Task, words: dict[str, Any]) -> tuple[PreTraine
         raise ConfigError(f"--base {name} cannot be loaded: {_first_sentence(error)}") from None
 
 
-def _check_family(name: str, task: Task, config: PretrainedConfig) -> None:
-    if config.model_type not in FAMILIES[task]:
+def _check_family(name: str, config: PretrainedConfig) -> None:
+    """What is trained is to be served: the graph of its architecture must be one that Winnow builds."""
+    if config.model_type not in FAMILIES:
         raise ConfigError(
-            f"--base {name} is a {config.model_type}, which Winnow cannot serve for the task {task}: take one of "
-            f"{', '.join(FAMILIES[task])}."
+            f"--base {name} is a {config.model_type}, which Winnow cannot serve: take one of {', '.join(FAMILIES)}."
         )
 
 

@@ -22,7 +22,7 @@ IGNORED = -100
 
 
 class Corpus(NamedTuple):
-    """Labelled texts of one task; `test` may be empty."""
+    """Labelled texts of one task; `test` may be empty. A regression has one label, the name of the number."""
 
     task: str
     labels: tuple[str, ...]
@@ -48,12 +48,10 @@ def load(
     """
     train = read_labelled(data, fields)
     found = _task(train, task, data)
-    labels = label_names(train)
-    if len(labels) < (1 if found == "multi-label" else 2):
-        raise ConfigError(f"{data} has the label {labels[0]!r} alone: there is nothing to tell apart.")
+    labels = _labels(train, found, fields, data)
     held = [[], []] if validation is None else [read_labelled(validation, fields)]
     if validation is None:
-        train, held[0] = split(train, share, seed)
+        train, held[0] = split(train, share, seed, by_label=found != "regression")
         if not held[0]:
             raise ConfigError(f"{data} has too few texts to set some aside: name a file with --validation.")
     out = Corpus(found, labels, train, held[0], read_labelled(test, fields) if test else [])
@@ -64,13 +62,34 @@ def load(
 
 
 def _task(examples: Sequence[Example], wanted: str, path: Path) -> str:
-    """What the file's form says, unless one label a text is to be taken as any number of them."""
+    """What the file's form says, unless one label a text is to be taken as any number of them, or as a number."""
     form = examples[0].form
     if wanted in ("auto", form):
         return form
-    if (form, wanted) == ("single-label", "multi-label"):
+    if form == "single-label" and wanted in ("multi-label", "regression"):
         return wanted
     raise ConfigError(f"--task {wanted} does not fit {path}, whose lines are for {form}.")
+
+
+def _labels(examples: Sequence[Example], task: str, fields: Fields, path: Path) -> tuple[str, ...]:
+    """What the model will say; of a regression the field's own name, or `value`."""
+    if task == "regression":
+        answers.check_numbers(examples, str(path))
+    labels = label_names(examples)
+    if len(labels) < (1 if task == "multi-label" else 2):
+        alone = f"the label {labels[0]!r} alone" if labels else "no labels"
+        raise ConfigError(f"{path} has {alone}: there is nothing to tell apart.")
+    if task == "regression":
+        return (fields.label if fields.label != Fields().label else "value",)
+    return labels
+
+
+def scale(corpus: Corpus) -> tuple[float, float]:
+    """Mean and standard deviation of the numbers that a regression learns; 0 and 1 for other tasks."""
+    if corpus.task != "regression":
+        return 0.0, 1.0
+    numbers = answers.truth_of(corpus.task, corpus.labels, corpus.train)
+    return float(numbers.mean()), float(numbers.std()) or 1.0
 
 
 def label_weights(corpus: Corpus, kind: str) -> list[float] | None:
@@ -81,6 +100,8 @@ def label_weights(corpus: Corpus, kind: str) -> list[float] | None:
     """
     if kind == "none":
         return None
+    if corpus.task == "regression":
+        raise ConfigError(f"--label-weights {kind} is for labels, and a regression has none: leave it out.")
     truth = answers.truth_of(corpus.task, corpus.labels, corpus.train)
     power = 1.0 if kind == "balanced" else 0.5
     if corpus.task == "multi-label":
@@ -94,13 +115,15 @@ def label_weights(corpus: Corpus, kind: str) -> list[float] | None:
 def targets(
     task: str, labels: Sequence[str], examples: Sequence[Example], offsets: Sequence[Offsets]
 ) -> list[list[float]]:
-    """What is to be learnt of each example: the probability of each label, or for `token` a tag's id a piece.
+    """What is to be learnt of each example: the probability of each label, a number, or for `token` a tag's id a piece.
 
     The first piece of a word has its tag. Where tags are of the kind B, I, O, the further pieces have what continues
     it, so that pieces read alone make the same entities; with other kinds they have no say.
     """
     if task != "token":
         truth = answers.truth_of(task, labels, examples)
+        if task == "regression":
+            return [[float(number)] for number in truth]
         return [list(map(float, row)) for row in (truth if task == "multi-label" else np.eye(len(labels))[truth])]
     number = {label: i for i, label in enumerate(labels)}
     simple = all(label == OUTSIDE or label[:2] in ("B-", "I-") for label in labels)

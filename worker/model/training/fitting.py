@@ -20,7 +20,7 @@ from worker.model.evaluation import measure, predict
 from worker.model.training import corpus as corpora
 from worker.model.training import fine_tuning as train
 from worker.model.training import frozen
-from worker.model.training.objectives import Sigmoid, Softmax, Tags
+from worker.model.training.objectives import Sigmoid, Softmax, Squares, Tags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from worker.model.data import Example
     from worker.model.evaluation.predict import Encoded
     from worker.model.training.bases import Base
+    from worker.model.training.clock import Clock
     from worker.model.training.corpus import Corpus
     from worker.model.training.objectives import Objective
 
@@ -37,7 +38,7 @@ _OBJECTIVES: dict[str, type[Softmax | Sigmoid | Tags]] = {
     "multi-label": Sigmoid,
     "token": Tags,
 }
-_FORMAT = 1
+_FORMAT = 2
 
 
 @contextmanager
@@ -49,6 +50,14 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _rescale(model: torch.nn.Module, mean: float, deviation: float) -> None:
+    """Lets a model of one value give the value itself, where it learnt how many deviations it is from the mean."""
+    last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(deviation)
+        last.bias.mul_(deviation).add_(mean)
 
 
 class Watcher(Protocol):
@@ -99,14 +108,16 @@ class Fitting:
         plan: how.
         kept: the file that holds what is needed to go on.
         watcher: is told how it goes.
+        clock: counts the time; what is kept has the time up to then, what is resumed adds it.
     """
 
-    def __init__(self, base: Base, corpus: Corpus, plan: Plan, kept: Path, watcher: Watcher) -> None:
+    def __init__(self, base: Base, corpus: Corpus, plan: Plan, kept: Path, watcher: Watcher, clock: Clock) -> None:
         self._base = base
         self._corpus = corpus
         self._plan = plan
         self._kept = kept
         self._watcher = watcher
+        self._clock = clock
         self._pad = partial(train._padded, pad_id=base.pad_id)
         base.tokenizer.no_padding()
         base.tokenizer.enable_truncation(plan.max_length)
@@ -147,10 +158,18 @@ class Fitting:
         return predict.encode(self._base.tokenizer, [example.text for example in examples])
 
     def _states(self, encoded: Sequence[Encoded]) -> list[np.ndarray]:
+        """What the frozen encoder says of each text; stopping here loses nothing that was learnt."""
+
+        def told(done: int) -> None:
+            self._watcher.step(done)
+            if self._watcher.stopping():
+                raise Stopped
+
+        self._clock.phase("encoder")
         self._watcher.phase("running the encoder", len(encoded))
         rows = [each.ids for each in encoded]
         precision, whole = self._plan.settings.precision, self._corpus.task == "token"
-        return frozen.encoded(self._base.model, rows, self._pad, precision, whole, self._watcher.step)
+        return frozen.encoded(self._base.model, rows, self._pad, precision, whole, told)
 
     def _fit(
         self,
@@ -165,12 +184,14 @@ class Fitting:
         settings = plan.settings
         steps = settings.epochs * -(-len(rows) // settings.batch)
         trainer = train.Trainer(self._base.model, self._objective(), settings, steps, collate)
+        mean, deviation = corpora.scale(corpus)
 
         def validate() -> np.ndarray:
             with trainer.averaged() as model:
                 found = train.outputs(model, held, collate, settings.precision)
-            return self._by_row(corpus.validation, encoded[1], found)
+            return mean + deviation * self._by_row(corpus.validation, encoded[1], found)
 
+        self._clock.phase("training")
         epoch, position = self._restore(trainer) if resume else (0, 0)
         while epoch < settings.epochs and not self._done:
             self._epoch(trainer, rows, wanted, epoch, position)
@@ -178,9 +199,13 @@ class Fitting:
             epoch, position = epoch + 1, 0
             self._keep(trainer, epoch, 0)
         trainer.finish(self._best)
+        if corpus.task == "regression":
+            _rescale(self._base.model, mean, deviation)
 
     def _objective(self) -> Objective:
         weights = corpora.label_weights(self._corpus, self._plan.label_weights)
+        if self._corpus.task == "regression":
+            return Squares(*corpora.scale(self._corpus))
         return _OBJECTIVES[self._corpus.task](self._plan.settings.smoothing, weights)
 
     def _epoch(
@@ -236,6 +261,7 @@ class Fitting:
             "best_logits": torch.from_numpy(self._best_logits),
             "done": self._done,
             "trainer": trainer.state(),
+            "seconds": self._clock.phases(),
         }
         beside = self._kept.with_suffix(".new")
         torch.save(state, beside)
@@ -247,7 +273,9 @@ class Fitting:
             state = torch.load(self._kept, weights_only=True)
         except OSError:
             raise ConfigError(f"--resume: {self._kept} is missing, so there is nothing to go on from.") from None
-        if state.get("format") != _FORMAT or state["of"] != self._identity():
+        if state.get("format") != _FORMAT:
+            raise ConfigError(f"--resume: {self._kept} is of another version of Winnow: start anew in another folder.")
+        if state["of"] != self._identity():
             raise ConfigError(
                 f"--resume: {self._kept} is of a training with other texts or settings; give those again, or start "
                 "anew in another folder."
@@ -255,6 +283,7 @@ class Fitting:
         self.history, self._losses, self._best = state["history"], state["losses"], state["best"]
         self._best_logits, self._done = state["best_logits"].numpy(), state["done"]
         trainer.restore(state["trainer"])
+        self._clock.add(state["seconds"])
         return int(state["epoch"]), int(state["position"])
 
     def _identity(self) -> str:

@@ -61,6 +61,21 @@ class Sigmoid:
         return float(len(targets))
 
 
+class Squares:
+    """A number; a target is the number, and what the model gives is in standard deviations from the mean."""
+
+    def __init__(self, mean: float, deviation: float) -> None:
+        self._mean = mean
+        self._deviation = deviation
+
+    def loss(self, scores: torch.Tensor, targets: Sequence[Sequence[float]]) -> torch.Tensor:
+        wanted = (torch.tensor(targets, dtype=torch.float64) - self._mean) / self._deviation
+        return functional.mse_loss(scores, wanted.float(), reduction="sum")
+
+    def weight(self, targets: Sequence[Sequence[float]]) -> float:
+        return float(len(targets))
+
+
 class Tags:
     """One tag a token; a target is a tag's id or `IGNORED` for each token, rows shorter than the padding."""
 

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_a_sentence():
         check("single-label", LABELS, single("a", "d"), "test.jsonl", "the bundle x")
     with pytest.raises(ConfigError, match='its lines need "tokens" and "tags"'):
         check("token", TAGS, single("a"), "test.jsonl", "the bundle x")
-    with pytest.raises(ConfigError, match="the label of id0 is no number"):
+    with pytest.raises(ConfigError, match="the label of the text id0 is no number"):
         check("regression", ("score",), single("a"), "test.jsonl", "the bundle x")
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from worker.model.data import Example, tokens_example
+from worker.model.importing.bounds import Bounds
 from worker.model.importing.gate import Comparison, Meaning, WordTags, compare, truth_of
-from worker.model.manifest import Agreement
+from worker.model.manifest import Agreement, Figures
 
 SINGLE = Meaning("single-label", ("a", "b", "c"))
 MULTI = Meaning("multi-label", ("a", "b"))
@@ -49,8 +50,8 @@ def test_distances_and_agreement():
     )
     assert found.evaluation is None
     assert found.drop == 0.0
-    assert found.passes(0.5, 0.0)
-    assert not found.passes(0.51, 0.0)
+    assert Bounds(0.5, 0.0).passes(found)
+    assert not Bounds(0.51, 0.0).passes(found)
 
 
 def test_values_agree_within_a_share_of_their_spread():
@@ -60,8 +61,8 @@ def test_values_agree_within_a_share_of_their_spread():
 
 def test_what_is_no_number_passes_nothing():
     agreement = Agreement(texts=1, same_label=1.0, mean_logit_difference=0.0, largest_logit_difference=0.0)
-    assert Comparison(agreement).passes(1.0, 0.0)
-    assert not compare(VALUE, rows([1], [2]), rows([np.nan], [np.nan])).passes(0.5, 0.0)
+    assert Bounds(1.0, 0.0).passes(Comparison(agreement, 1))
+    assert not Bounds(0.5, 0.0).passes(compare(VALUE, rows([1], [2]), rows([np.nan], [np.nan])))
 
 
 def test_figures_of_a_single_label_model():
@@ -75,7 +76,7 @@ def test_figures_of_a_single_label_model():
     assert found.int8.f1["a"] == 0.4
     assert found.evaluation.per_label == {"a": 1, "b": 2, "c": 1}
     assert found.evaluation.note == "note"
-    assert not found.passes(0.0, 0.5)
+    assert not Bounds(0.0, 0.5).passes(found)
 
 
 def test_figures_of_a_multi_label_model():
@@ -137,3 +138,33 @@ def test_truth_of_each_task():
 )
 def test_labels_that_are_not_the_models_are_no_truth(meaning, examples):
     assert truth_of(meaning, examples) is None
+
+
+def judged(same, count, drop=0.0):
+    agreement = Agreement(texts=count, same_label=same, mean_logit_difference=0.0, largest_logit_difference=0.0)
+    return Comparison(agreement, count, Figures(accuracy=0.9), Figures(accuracy=0.9 - drop), "accuracy")
+
+
+@pytest.mark.parametrize(
+    ("same", "count", "drop", "surely"),
+    [
+        (0.989, 1000, 0.0, True),
+        (0.988, 1000, 0.0, False),  # within one standard error of the bound, 0.0038
+        (0.987, 4000, 0.0, True),
+        (0.986, 4000, 0.0, False),
+        (0.9867, 75, 0.0, True),  # a single decision
+        (0.98, 50, 0.0, False),  # that is below the bound itself
+        (1.0, 10, 0.0, True),
+        (0.99, 1000, 0.0065, True),
+        (0.99, 1000, 0.0075, False),
+        (0.995, 200, 0.005, True),  # a single decision
+        (0.99, 200, 0.01, False),
+    ],
+)
+def test_surely_is_better_than_the_bounds_by_a_standard_error(same, count, drop, surely):
+    assert Bounds(0.985, 0.01).passes_surely(judged(same, count, drop)) is surely
+
+
+def test_bounds_that_ask_for_nothing_are_passed_surely():
+    assert Bounds(0.0, 1.0).passes_surely(judged(0.1, 20, 0.5))
+    assert not Bounds(1.01, 1.0).passes_surely(judged(1.0, 20))

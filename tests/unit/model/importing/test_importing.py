@@ -20,7 +20,7 @@ from worker.model.graph.builder import build
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
-from worker.model.importing import checkpoint, gate
+from worker.model.importing import bounds, checkpoint
 from worker.model.importing.importer import Importer, ImportOptions, import_folder
 from worker.model.importing.probing import neutral_texts, probe_texts
 from worker.model.manifest import Source
@@ -45,8 +45,8 @@ def test_checkpoint_becomes_a_bundle_that_the_worker_opens(tmp_path):
     assert made.labels == ("ham", "spam", "eggs")
     assert (manifest.max_length, manifest.pad_id) == (64, 0)
     assert manifest.quantization.activations == "static uint8"
-    assert manifest.quantization.calibration_texts == 60
-    assert manifest.quantization.against_fp32.texts == 20
+    assert manifest.quantization.calibration_texts == 40
+    assert manifest.quantization.against_fp32.texts == 40
     assert result.comparison.agreement == manifest.quantization.against_fp32
     assert result.notes == ()
     assert open_model(ModelSettings(bundle=str(made.path))).labels == made.labels
@@ -95,8 +95,8 @@ def test_labelled_texts_give_figures_by_label(tmp_path):
     ]
     result = imported(checkpoints.write(tmp_path / "m"), tmp_path / "out", calibration=labelled, max_metric_drop=1.0)
     (found,) = result.bundle.manifest.evaluation
-    assert found.texts == 22
-    assert sum(found.per_label.values()) == 22
+    assert found.texts == 45
+    assert sum(found.per_label.values()) == 45
     assert set(found.quantized.f1) == {"ham", "spam", "eggs"}
     assert found.fp32.accuracy is not None
     assert found.note == "texts that calibration did not see"
@@ -198,9 +198,9 @@ def test_parts_that_int8_ruins_stay_fp32(tmp_path):
 
 def test_the_gate_refuses_what_no_recipe_mends(tmp_path):
     folder = checkpoints.write(tmp_path / "m")
-    with pytest.raises(gate.GateRefused, match=r"less than --min-agreement 1\.01: nothing was written") as refused:
+    with pytest.raises(bounds.GateRefused, match=r"less than --min-agreement 1\.01: nothing was written") as refused:
         imported(folder, tmp_path / "out", min_agreement=1.01)
-    assert refused.value.comparison.agreement.texts == 20
+    assert refused.value.comparison.agreement.texts == 40
     assert refused.value.exit_code == 3
     assert not (tmp_path / "out").exists()
 
@@ -208,7 +208,7 @@ def test_the_gate_refuses_what_no_recipe_mends(tmp_path):
 def test_the_gate_refuses_a_drop_of_the_metric(tmp_path):
     labelled = [Example(str(i), t, ("ham",), form="single-label") for i, t in enumerate(checkpoints.texts())]
     folder = checkpoints.write(tmp_path / "m")
-    with pytest.raises(gate.GateRefused, match=r"loses .* of accuracy.*more than --max-metric-drop -2"):
+    with pytest.raises(bounds.GateRefused, match=r"loses .* of accuracy.*more than --max-metric-drop -2"):
         imported(folder, tmp_path / "out", calibration=labelled, max_metric_drop=-2.0)
 
 
@@ -344,9 +344,9 @@ def test_quantized_graph_is_held_against_the_exact_one_beside_it(tmp_path):
     folder = optimum(tmp_path / "m")
     checkpoints.save_graph(folder / "model_quantized.onnx", int8_graph())
     result = imported(folder, tmp_path / "out")
-    assert result.comparison.agreement.texts == 20
+    assert result.comparison.agreement.texts == 40
     assert result.bundle.manifest.quantization.against_fp32.largest_logit_difference > 0
-    with pytest.raises(gate.GateRefused):
+    with pytest.raises(bounds.GateRefused):
         imported(folder, tmp_path / "other", min_agreement=1.01)
 
 

@@ -1,6 +1,7 @@
 """Where a model is looked for: here first, then on the hub, of which nothing but numbers and words is fetched."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -47,16 +48,17 @@ def hub(monkeypatch, tmp_path):
         error = None
         asked = None
 
-    def list_files(api, name):
+    def model_info(api, name, timeout):
+        assert timeout <= 10
         if Hub.error is not None:
             raise Hub.error
-        return list(Hub.files)
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in Hub.files])
 
     def snapshot(name, allow_patterns):
         Hub.asked = allow_patterns
         return str(tmp_path)
 
-    monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", list_files)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     return Hub
 
@@ -99,3 +101,25 @@ def test_hub_that_does_not_give_the_model_is_a_sentence(hub, error, message):
     hub.error = error if isinstance(error, Exception) else error()
     with pytest.raises(ConfigError, match=message):
         sources.locate("someone/some-model")
+
+
+def test_hub_out_of_reach_is_said_at_once(monkeypatch, caplog):
+    """Nothing is asked twice."""
+    import httpx2
+
+    asked = []
+
+    def nobody(request):
+        asked.append(request.url)
+        raise httpx2.ConnectError("no route")
+
+    huggingface_hub.set_client_factory(lambda: httpx2.Client(transport=httpx2.MockTransport(nobody)))
+    try:
+        with pytest.raises(ConfigError, match=r"cannot be asked for it \(ConnectError\)"):
+            sources.locate("someone/some-model")
+    finally:
+        from huggingface_hub.utils._http import default_client_factory
+
+        huggingface_hub.set_client_factory(default_client_factory)
+    assert len(asked) == len(set(asked))
+    assert not caplog.records

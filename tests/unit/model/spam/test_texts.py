@@ -42,7 +42,7 @@ def _letters(n):
 
 
 def test_every_text_is_in_exactly_one_split(splits):
-    parts = [{row.text for row in part} for part in (splits.train, splits.validation, splits.test)]
+    parts = [{row.text for row in part} for part in (splits.train, splits.styled, splits.validation, splits.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 700 + 8 + 1 + 600 + 1500 + 120
 
 

@@ -1,6 +1,7 @@
 """`winnow train` with a tiny random encoder: tasks, freezing, early stopping, resuming; needs the extra `train`."""
 
 import random
+import time
 
 import numpy as np
 import orjson
@@ -9,15 +10,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
 transformers = pytest.importorskip("transformers", reason="needs the extra [train]")
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
+from tests.unit.model.training.tiny import FAMILIES, WORDS, Watch, lines, options, written  # noqa: E402
 from worker.cli import app  # noqa: E402
 from worker.errors import ConfigError  # noqa: E402
 from worker.model.data import tokens_example  # noqa: E402
 from worker.model.training import bases, frozen  # noqa: E402
 from worker.model.training import fine_tuning as train  # noqa: E402
-from worker.model.training import run as training  # noqa: E402
 from worker.model.training.corpus import IGNORED, label_weights, load, targets  # noqa: E402
 from worker.model.training.fitting import Stopped  # noqa: E402
 from worker.model.training.objectives import Sigmoid, Softmax, Tags  # noqa: E402
@@ -27,128 +27,24 @@ from worker.model.training.run import train as train_all  # noqa: E402
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Networks as small as these take longer on several cores."""
-    monkeypatch.setattr(training, "usable_cores", lambda: 1)
-    torch.set_num_threads(1)
-
-
-FILL = [*"abcdefghijklmnop"]
-WORDS = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "great", "ulm", *FILL])}
-SMALL = {"vocab_size": len(WORDS), "pad_token_id": 0, "max_position_embeddings": 64}
-FAMILIES = {
-    "distilbert": transformers.DistilBertConfig(**SMALL, dim=32, hidden_dim=64, n_layers=2, n_heads=2),
-    "bert": transformers.BertConfig(
-        **SMALL, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
-    ),
-    "roberta": transformers.RobertaConfig(
-        **SMALL, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def encoders(tmp_path_factory):
-    """Folders of tiny encoders by family, as transformers writes them."""
-    out = {}
-    for family, config in FAMILIES.items():
-        folder = tmp_path_factory.mktemp(family)
-        torch.manual_seed(0)
-        transformers.AutoModel.from_config(config).save_pretrained(folder)
-        tokenizer = Tokenizer(models.WordLevel(WORDS, unk_token="[UNK]"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-        )
-        transformers.PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
-        ).save_pretrained(folder)
-        out[family] = str(folder)
-    return out
-
-
-def lines(task, count, seed=0):
-    """Texts in which single words decide."""
-    rng = random.Random(seed)
-    for i in range(count):
-        words = rng.choices(FILL, k=rng.randrange(3, 12))
-        said = [word for word in ("good", "bad", "great") if rng.random() < 0.5]
-        if task == "single-label":
-            said = [rng.choice(["good", "bad", "great"])]
-        if task == "token":
-            words.insert(rng.randrange(len(words)), "ulm")
-            yield {"tokens": words, "tags": ["B-place" if word == "ulm" else "O" for word in words]}
-            continue
-        rng.shuffle(words := words + said)
-        label = {"label": said[0]} if task == "single-label" else {"labels": said}
-        yield {"id": f"m{i}", "text": " ".join(words), **label}
-
-
-def written(path, rows):
-    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
-    return path
-
-
-class Watch:
-    """Keeps what it is told, and stops after `steps` steps."""
-
-    def __init__(self, steps=None):
-        self.steps, self.entries, self.phases = steps, [], []
-
-    def phase(self, name, total):
-        self.phases.append(name)
-
-    def step(self, done, text=""):
-        if self.steps is not None and text:
-            self.steps -= done
-
-    def epoch(self, entry):
-        self.entries.append(entry)
-
-    def stopping(self):
-        return self.steps is not None and self.steps <= 0
-
-
-def options(tmp_path, encoders, task, **more):
-    base = more.pop("base", "distilbert")
-    settings = {"epochs": 12, "batch": 16, "rate": 5e-3, "precision": "float32", "train_embeddings": True}
-    settings |= {"min_agreement": 0.5, "max_metric_drop": 0.5, "out": tmp_path / "out", "seed": 3, "patience": 5}
-    return Options(base=encoders[base], data=written(tmp_path / "train.jsonl", lines(task, 240)), **settings | more)
-
-
-@pytest.mark.parametrize("task", ["single-label", "multi-label", "token"])
-def test_each_task_is_learnt_and_loads_in_transformers(tmp_path, encoders, task):
-    """The Hugging Face folder gives the same logits as what was trained, and the bundle's figures are those of FP32."""
-    test = written(tmp_path / "test.jsonl", lines(task, 40, seed=1))
-    trained = train_all(options(tmp_path, encoders, task, test=test), Watch())
-    assert trained.bundle.manifest.task == task
-    assert (trained.answers.decided == trained.answers.truth).mean() > (0.8 if task == "multi-label" else 0.95)
-    assert trained.bundle.manifest.evaluation[-1].channel == "test"
-    kind = "TokenClassification" if task == "token" else "SequenceClassification"
-    folder = tmp_path / "out/hf"
-    model = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(folder).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    assert tuple(model.config.id2label.values()) == trained.bundle.labels
-    with torch.inference_mode():
-        found = model(**tokenizer("a b great ulm c", return_tensors="pt")).logits[0].softmax(-1)
-    if task == "single-label":
-        assert model.config.id2label[int(found.argmax())] == "great"
-    summary = orjson.loads((tmp_path / "out/training.json").read_bytes())
-    assert summary["measured_on"] == "test"
-    assert len(summary["history"]) == len(trained.history)
-
-
 def test_a_training_goes_on_where_it_stopped(tmp_path, encoders):
-    """Stopped within two epochs and resumed: bit for bit the weights of a training that was never stopped."""
+    """Stopped within two epochs and resumed: bit for bit the weights of a training that was never stopped.
+
+    The time is that of all sessions, each of which is told that it began 100 s ago.
+    """
     (tmp_path / "whole").mkdir()
     whole, parts = tmp_path / "whole/out", tmp_path / "out"
     train_all(options(tmp_path, encoders, "single-label", out=whole, epochs=3), Watch())
     for steps in (20, 10):
+        given = options(tmp_path, encoders, "single-label", epochs=3, resume=steps == 10)
         with pytest.raises(Stopped):
-            train_all(options(tmp_path, encoders, "single-label", epochs=3, resume=steps == 10), Watch(steps))
-    train_all(options(tmp_path, encoders, "single-label", epochs=3, resume=True), Watch())
+            train_all(given, Watch(steps), time.monotonic() - 100)
+    train_all(options(tmp_path, encoders, "single-label", epochs=3, resume=True), Watch(), time.monotonic() - 100)
     assert (parts / "hf/model.safetensors").read_bytes() == (whole / "hf/model.safetensors").read_bytes()
+    summary = orjson.loads((parts / "training.json").read_bytes())
+    assert 300 < summary["seconds"] < 360
+    assert set(summary["phases"]) == {"preparing", "training", "quantizing", "measuring"}
+    assert sum(summary["phases"].values()) == pytest.approx(summary["seconds"], abs=0.1)
 
 
 def test_only_the_same_training_goes_on(tmp_path, encoders):
@@ -179,8 +75,6 @@ def test_training_ends_when_validation_stops_rising(tmp_path, encoders):
 @pytest.mark.parametrize("task", ["single-label", "token"])
 def test_a_frozen_encoder_says_what_the_whole_forward_says(encoders, family, task):
     """The head on what was kept gives the logits of the whole model."""
-    if family == "roberta" and task == "token":
-        pytest.skip("cannot be served")
     base = bases.load(encoders[family], task, ("O", "b", "c"), seed=1)
     rng = np.random.default_rng(0)
     rows = [[2, *rng.integers(4, len(WORDS), n).tolist(), 3] for n in (3, 9, 1, 14)]

@@ -1,0 +1,75 @@
+"""How far INT8 may be from FP32, and how sure that has to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING
+
+from worker.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.model.importing.gate import Comparison
+
+MIN_AGREEMENT = 0.985
+MAX_METRIC_DROP = 0.01
+_ROUNDING = 5e-5
+"""Comparisons are rounded to four digits."""
+
+
+class GateRefused(BundleError):
+    """INT8 is too far from FP32, whatever was tried.
+
+    Attributes:
+        comparison: what came closest.
+    """
+
+    def __init__(self, message: str, comparison: Comparison) -> None:
+        super().__init__(message)
+        self.comparison = comparison
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Least agreement, and by how much the metric may be worse."""
+
+    min_agreement: float = MIN_AGREEMENT
+    max_metric_drop: float = MAX_METRIC_DROP
+
+    def passes(self, found: Comparison) -> bool:
+        """Whether it is served at all; a NaN passes nothing."""
+        return bool(found.agreement.same_label >= self.min_agreement and found.drop <= self.max_metric_drop)
+
+    def passes_surely(self, found: Comparison) -> bool:
+        """Whether other texts can be expected to pass, too: better than the bounds by one standard error.
+
+        A single decision is never too much, however few there are.
+        """
+        count = max(found.decisions, 1)
+        bound = min(max(self.min_agreement, 0.0), 1.0)
+        surely = min(bound + sqrt(bound * (1 - bound) / count), 1 - 1 / count)
+        # Where INT8 decides otherwise, it is right as often as wrong by chance.
+        chance = sqrt(max(1 - found.agreement.same_label, 0.0) / count)
+        drop = max(self.max_metric_drop - chance, min(self.max_metric_drop, 1 / count))
+        return bool(
+            self.passes(found) and found.agreement.same_label >= surely - _ROUNDING and found.drop <= drop + _ROUNDING
+        )
+
+    def check(self, found: Comparison, fp32_parts: Sequence[str] = ()) -> None:
+        """Raises GateRefused where `found`, with these parts in FP32, does not pass."""
+        if self.passes(found):
+            return
+        kept = f", even with {len(fp32_parts)} parts in FP32" if fp32_parts else ""
+        if not found.agreement.same_label >= self.min_agreement:
+            what = f"agrees with FP32 in {found.agreement.same_label:.4f} of its decisions{kept}"
+            bound = f"less than --min-agreement {self.min_agreement:g}"
+        else:
+            what = f"loses {found.drop:.4f} of {found.metric}{kept}"
+            bound = f"more than --max-metric-drop {self.max_metric_drop:g}"
+        raise GateRefused(
+            f"INT8 {what} on {found.agreement.texts} texts, {bound}: nothing was written. Calibrate with more texts "
+            "like those that the model will see, or change the bound.",
+            found,
+        )

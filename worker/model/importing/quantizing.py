@@ -1,0 +1,117 @@
+"""A network to its static INT8 graph: calibrated, held against FP32, and with parts left in FP32 where it must be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from worker.errors import BundleError
+from worker.model.graph.builder import build
+from worker.model.graph.observe import observe
+from worker.model.graph.switched import WORDS, Switched
+from worker.model.importing import fallback
+from worker.model.manifest import Quantization
+from worker.model.session import open_session, run_each
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from worker.model.graph.network import Network
+    from worker.model.graph.quantize import Range
+    from worker.model.importing.bounds import Bounds
+    from worker.model.importing.gate import Comparison
+    from worker.model.importing.texts import Texts
+
+
+class Made(NamedTuple):
+    """A graph, how it is stored, and how it compared."""
+
+    model: bytes
+    quantization: Quantization
+    comparison: Comparison | None
+
+
+class Quantizing:
+    """One network to one INT8 graph.
+
+    Args:
+        network: what is quantized.
+        texts: to calibrate with and to compare on.
+        compare: FP32's and INT8's logits on the gate's texts to a comparison.
+        bounds: how far they may be apart.
+        weight_limit: the largest weight code.
+        say: is told what is going on.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        texts: Texts,
+        compare: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Comparison],
+        bounds: Bounds,
+        weight_limit: int,
+        say: Callable[[str], object],
+    ) -> None:
+        self._network = network
+        self._texts = texts
+        self._compare = compare
+        self._bounds = bounds
+        self._weight_limit = weight_limit
+        self._say = say
+
+    def run(self, prove: Callable[[Sequence[Sequence[int]], Sequence[np.ndarray]], None] | None = None) -> Made:
+        """The graph; `prove` is shown the FP32 logits of all texts before it is made.
+
+        Raises:
+            BundleError: FP32 gives no numbers, or INT8 is too far from it (`bounds.GateRefused`).
+        """
+        texts = self._texts
+        self._say(f"running FP32 over {len(texts.rows)} texts")
+        seen = observe(self._network, texts.rows, texts.calibration)
+        if prove is not None:
+            prove(texts.rows, seen.logits)
+        if not all(np.isfinite(each).all() for each in seen.logits):
+            raise BundleError("The FP32 graph gives logits that are not finite numbers: the weights are damaged.")
+        fp32 = [seen.logits[i] for i in texts.gate]
+        judge = fallback.Judge(
+            [texts.rows[i] for i in texts.gate], lambda int8: self._compare(fp32, int8), self._bounds.passes_surely
+        )
+        few = fallback.sample([texts.rows[i] for i in texts.calibration], [seen.logits[i] for i in texts.calibration])
+        return self._chosen(seen.equalized(), judge, few)
+
+    def _chosen(self, ranges: Mapping[str, Range], judge: fallback.Judge, few: fallback.Sample) -> Made:
+        self._say("building and comparing INT8")
+        model, comparison = self._built(ranges, judge, ())
+        parts: tuple[str, ...] = ()
+        if not judge.passes(comparison):
+            del model
+            self._say("INT8 alone is too far from FP32: looking for the parts that it hurts most")
+            switched = Switched(self._network, ranges, self._weight_limit)
+            parts = fallback.search(switched, judge, few, comparison, self._say).fp32_parts
+            del switched
+            model, comparison = self._built(ranges, judge, parts)
+        self._bounds.check(comparison, parts)
+        return Made(model, self._quantization(parts, comparison), comparison)
+
+    def _built(
+        self, ranges: Mapping[str, Range], judge: fallback.Judge, fp32_parts: tuple[str, ...]
+    ) -> tuple[bytes, Comparison]:
+        model = build(
+            self._network,
+            {name: found for name, found in ranges.items() if name not in fp32_parts},
+            weight_limit=self._weight_limit,
+            int8_words=WORDS not in fp32_parts,
+        ).SerializeToString()
+        return model, judge.compare(run_each(open_session(model), judge.rows, fallback.BATCH))
+
+    def _quantization(self, fp32_parts: tuple[str, ...], comparison: Comparison) -> Quantization:
+        return Quantization(
+            weights="int8 by column",
+            activations="static uint8",
+            embeddings="float32" if WORDS in fp32_parts else "int8 by row",
+            fp32_parts=fp32_parts,
+            calibration=f"minimum and maximum of equalized channels over {self._texts.source}",
+            calibration_texts=len(self._texts.calibration),
+            against_fp32=comparison.agreement,
+        )
