@@ -110,6 +110,8 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 def headline(found: dict[str, Any]) -> str:
     """The figures that the task is known by."""
+    if found["task"] == "regression":
+        return f"MAE {found['mae']:.4f}"
     if found["task"] == "token":
         return f"span F1 {found['spans']['f1']:.4f}"
     if found["task"] == "multi-label":

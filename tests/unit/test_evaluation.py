@@ -1,6 +1,7 @@
 """`winnow evaluate` and `winnow threshold` as a user runs them, on the default bundle; no torch."""
 
 import shutil
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -80,12 +81,68 @@ def test_a_threshold_is_chosen_and_stored(data, tmp_path):
     assert "Not written" in shown
 
 
+def test_figures_of_a_chosen_threshold_are_those_that_evaluate_gives(data, tmp_path):
+    """Other thresholds are replaced, for they would compete; figures of the old ones are gone."""
+    other = tmp_path / "other"
+    shutil.copytree(DEFAULT_BUNDLE, other)
+    bundles.amend(bundles.load(other), {"thresholds": {"ham": 0.9, "spam": 0.9}})
+    assert bundles.load(other).manifest.evaluation
+    arguments = ("threshold", other, data, "--label", "spam", "--recall", "1")
+    assert "which compete: ham (0.9). --write takes them out." in " ".join(run(*arguments).split())
+    found = orjson.loads(run(*arguments, "--write", "--json"))
+    assert found["replaced"] == {"ham": 0.9}
+    manifest = bundles.load(other).manifest
+    assert manifest.thresholds == {"spam": found["labels"]["spam"]["threshold"]}
+    assert manifest.evaluation == ()
+    assert "none; winnow evaluate measures them" in run("model", "show", other)
+    chosen, then = found["labels"]["spam"], orjson.loads(run("evaluate", other, data, "--json"))["labels"]["spam"]
+    assert then["decided"] == chosen["given"]
+    for name in ("precision", "recall", "f1"):
+        assert then[name] == pytest.approx(chosen[name], abs=1e-4)
+
+
+def test_what_cannot_be_compared_is_refused_before_the_work(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.commands.evaluate.answered", None)
+    load = bundles.load
+
+    def of_values(path):
+        found = load(path)
+        return replace(found, manifest=found.manifest.model_copy(update={"task": "regression"}))
+
+    monkeypatch.setattr(bundles, "load", of_values)
+    with pytest.raises(ConfigError, match="a value is neither right nor wrong"):
+        run("evaluate", "default", data, "--compare", "default")
+
+
+@pytest.mark.parametrize("where", ["folder", "missing/r.html", "r" * 300])
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(data, tmp_path, monkeypatch, where):
+    monkeypatch.setattr("worker.commands.evaluate.answered", None)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError, match=r"^--report .* cannot be written"):
+        run("evaluate", "default", data, "--report", tmp_path / where)
+
+
+def test_a_disk_that_fills_up_meanwhile_is_a_sentence(data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(ConfigError, match=r"cannot be written \(No space left on device\)"):
+        run("evaluate", "default", data, "--report", tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["threshold", "default", "DATA"], "Give one of --precision, --recall and --cost"),
         (["threshold", "default", "DATA", "--precision", "0.5", "--recall", "0.5"], "Give one of"),
         (["threshold", "default", "DATA", "--cost", "fp=1"], "is not of the form fp=5,fn=1"),
+        (["threshold", "default", "DATA", "--cost", "fp=0,fn=0"], "where no mistake costs anything"),
+        (
+            ["threshold", "default", "DATA", "--recall", "1", "--label", "ham", "--label", "spam"],
+            "thresholds of several compete: give one --label",
+        ),
         (
             ["threshold", "default", "DATA", "--recall", "1", "--label", "eggs"],
             "--label eggs: the bundle winnow-spam knows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -50,30 +51,31 @@ def evaluate(options: Options) -> None:
     fields = Fields(text=options.text_field, label=options.label_field)
     if options.report is not None:
         _check_report(options.report)
-    bundle, answers = answered(options.bundle, data, fields, options.aggregation)
+    bundle = bundles.load(bundle_folder(options.bundle))
+    other = None if options.compare is None else _comparable(bundle, options.compare)
+    answers = answered(bundle, data, fields, options.aggregation)
     if options.report is not None:
         _write_report(options.report, bundle, answers, data)
-    if options.compare is not None:
-        _compare((bundle, answers), answered(options.compare, data, fields, options.aggregation), as_json)
+    if other is not None:
+        _compare((bundle, answers), (other, answered(other, data, fields, options.aggregation)), as_json)
     elif as_json:
         typer.echo(orjson.dumps(document(bundle, answers), option=orjson.OPT_INDENT_2))
     else:
         show_figures(Console(), answers, f"{bundle.manifest.name} ({bundle.digest}) on {data.name}")
 
 
-def answered(name: str, data: Path, fields: Fields, aggregation: Strategy = "simple") -> tuple[Bundle, Answers]:
-    """A bundle, and what it says of the examples in a file."""
+def answered(bundle: Bundle, data: Path, fields: Fields, aggregation: Strategy = "simple") -> Answers:
+    """What a bundle says of the examples in a file."""
     from worker.model.data import read_labelled
     from worker.model.evaluation import answers as judging
     from worker.model.evaluation.predict import Predictor
 
-    bundle = bundles.load(bundle_folder(name))
     examples: Sequence[Example] = read_labelled(data, fields)
     judging.check(bundle.manifest.task, bundle.labels, examples, str(data), f"the bundle {bundle.manifest.name}")
     predictor = Predictor(bundle, aggregation)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(bundle.manifest.name, total=len(examples))
-        return bundle, predictor(examples, lambda done: progress.advance(task, done))
+        return predictor(examples, lambda done: progress.advance(task, done))
 
 
 def document(bundle: Bundle, answers: Answers) -> dict[str, Any]:
@@ -132,14 +134,38 @@ def _number(value: float | None) -> str:
 
 def _check_report(path: Path) -> None:
     """Before the work: a place that cannot be written to is found out at once."""
-    if path.is_dir() or not path.resolve().parent.is_dir():
-        raise ConfigError(f"--report {path} cannot be written: name a file in a folder that exists.")
+    try:
+        existed = os.path.lexists(path)
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"--report {path} cannot be written ({error.strerror}): name a file in a folder that exists and is yours."
+    )
 
 
 def _write_report(path: Path, bundle: Bundle, answers: Answers, data: Path) -> None:
     from worker.model.evaluation.report import report
 
-    path.write_text(report(bundle, answers, data.name), "utf-8")
+    page = report(bundle, answers, data.name)
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _comparable(bundle: Bundle, name: str) -> Bundle:
+    """The bundle of that name, before the work is done for nothing."""
+    from worker.model.evaluation.compare import check_tasks
+
+    other = bundles.load(bundle_folder(name))
+    check_tasks(bundle.manifest.task, other.manifest.task)
+    return other
 
 
 def _compare(one: tuple[Bundle, Answers], two: tuple[Bundle, Answers], as_json: bool) -> None:

@@ -160,6 +160,8 @@ def _table(found: Comparison) -> Table:
     for column in ("", "FP32", "INT8", "difference"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("same decision", "", "", f"{found.agreement.same_label:.4f}")
+    if found.positives_f1 is not None:
+        table.add_row("F1 of what FP32 finds", "", "", f"{found.positives_f1:.4f}")
     table.add_row("logits, mean", "", "", f"{found.agreement.mean_logit_difference:.4f}")
     table.add_row("logits, largest", "", "", f"{found.agreement.largest_logit_difference:.4f}")
     if found.fp32 is None or found.int8 is None:

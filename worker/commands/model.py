@@ -44,6 +44,8 @@ def _page(bundle: Bundle) -> Group:
     for name, value in _facts(bundle, manifest):
         if value:
             table.add_row(Text(name, style="bold"), Text(value))
+    if not manifest.evaluation:
+        table.add_row(Text("figures", style="bold"), Text("none; winnow evaluate measures them"))
     return Group(table, *(_figures(each) for each in manifest.evaluation))
 
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.app import DEFAULT_BUNDLE
+from worker.app import DEFAULT_BUNDLE, bundle_folder
 from worker.commands.evaluate import answered
 from worker.commands.extras import need
 from worker.errors import ConfigError
@@ -45,17 +45,27 @@ def threshold(
     from worker.model.data import Fields
 
     choose = _chooser(goal)
-    bundle, answers = answered(name, data, Fields(text=fields[0], label=fields[1]))
+    bundle = bundles.load(bundle_folder(name))
+    wanted = _labels(bundle, labels)
+    answers = answered(bundle, data, Fields(text=fields[0], label=fields[1]))
     chosen = {}
-    for label in _labels(bundle, labels):
+    for label in wanted:
         curve = _curve(answers, label)
         chosen[label] = (curve, choose(curve, label))
+    replaced = _replaced(bundle, wanted)
     if write:
-        bundle = _store(bundle, {label: point.threshold for label, (_, point) in chosen.items()})
+        bundle = _store(bundle, {label: point.threshold for label, (_, point) in chosen.items()}, replaced)
     if as_json:
-        typer.echo(orjson.dumps(_document(bundle, chosen, write), option=orjson.OPT_INDENT_2))
+        document = {**_document(bundle, chosen, write), "replaced": replaced}
+        typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
     _show(Console(), bundle, chosen, write)
+    if replaced:
+        others = ", ".join(f"{label} ({least:g})" for label, least in replaced.items())
+        typer.echo(
+            f"These are the figures without the other thresholds of the bundle, which compete: {others}. "
+            f"{'They are no longer in it' if write else '--write takes them out'}."
+        )
 
 
 def parse_cost(text: str) -> tuple[float, float]:
@@ -66,6 +76,8 @@ def parse_cost(text: str) -> tuple[float, float]:
             raise ValueError
     except ValueError:
         raise ConfigError(f"--cost {text} is not of the form fp=5,fn=1: what each kind of mistake costs.") from None
+    if not any(given.values()):
+        raise ConfigError(f"--cost {text}: where no mistake costs anything, every threshold is as good.")
     return given["fp"], given["fn"]
 
 
@@ -94,6 +106,11 @@ def _labels(bundle: Bundle, wanted: list[str]) -> list[str]:
     for label in wanted:
         if label not in bundle.labels:
             raise ConfigError(f"--label {label}: the bundle {bundle.manifest.name} knows {', '.join(bundle.labels)}.")
+    if len(set(wanted)) > 1 and task == "single-label":
+        raise ConfigError(
+            f"The bundle {bundle.manifest.name} chooses one label a text, so thresholds of several compete: give one "
+            "--label."
+        )
     if wanted or task == "multi-label":
         return wanted or list(bundle.labels)
     if len(bundle.labels) == 2:
@@ -115,10 +132,19 @@ def _curve(answers: Answers, label: str) -> Curve:
     return Curve(answers.scores[:, i], truth)
 
 
-def _store(bundle: Bundle, thresholds: dict[str, float]) -> Bundle:
+def _replaced(bundle: Bundle, wanted: list[str]) -> dict[str, float]:
+    """The thresholds that a new one takes the place of: where one label is chosen, those of all other labels."""
+    if bundle.manifest.task == "multi-label":
+        return {}
+    return {label: least for label, least in bundle.manifest.thresholds.items() if label not in wanted}
+
+
+def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, float]) -> Bundle:
+    """The bundle with these thresholds, without those replaced, and without figures, which were of the old ones."""
     if bundle.path.resolve() == DEFAULT_BUNDLE.resolve():
         raise ConfigError(f"The default bundle belongs to the installation: copy {bundle.path}, and name the copy.")
-    return bundles.amend(bundle, {"thresholds": {**bundle.manifest.thresholds, **thresholds}})
+    kept = {label: least for label, least in bundle.manifest.thresholds.items() if label not in replaced}
+    return bundles.amend(bundle, {"thresholds": {**kept, **thresholds}, "evaluation": []})
 
 
 def _document(bundle: Bundle, chosen: dict[str, tuple[Curve, Point]], written: bool) -> dict[str, Any]:

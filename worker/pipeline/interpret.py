@@ -6,7 +6,7 @@ The two steps are apart because the windows of a long text are combined between 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SCORE_DIGITS = 6
 DEFAULT_THRESHOLD = 0.5
 """Of a label of a multi-label model that the bundle sets none for."""
+
+_Label = TypeVar("_Label", str, int)
 
 
 class Interpreter(Protocol):
@@ -53,6 +55,38 @@ def sigmoid(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     # The exponent is never positive, so nothing overflows.
     small = np.exp(-np.abs(scaled))
     return np.where(scaled >= 0, 1.0, small) / (1.0 + small)
+
+
+def decide(
+    task: str, labels: Sequence[_Label], scores: NDArray[np.float64], thresholds: Mapping[_Label, float]
+) -> NDArray[np.float64] | NDArray[np.int_]:
+    """What `classify` says of each row, for many rows at once; a fallback label and abstaining are left out.
+
+    Args:
+        task: as in a bundle's manifest.
+        labels: in the order of their ids.
+        scores: [rows, labels].
+        thresholds: the least score of a label.
+
+    Returns:
+        Label ids [rows]; for `multi-label` 0 or 1 [rows, labels]; for `regression` the values [rows].
+    """
+    if task == "regression":
+        return scores[:, 0]
+    if task == "multi-label":
+        return np.asarray(scores >= _least(labels, thresholds, DEFAULT_THRESHOLD)).astype(int)
+    if task == "token" or not thresholds:
+        return np.asarray(scores.argmax(axis=1))
+    least = _least(labels, thresholds, np.inf)
+    reached = scores >= least
+    free = np.isinf(least)
+    others = free if free.any() else ~free
+    candidates = np.where(reached.any(axis=1, keepdims=True), reached, others)
+    return np.asarray(np.where(candidates, scores, -np.inf).argmax(axis=1))
+
+
+def _least(labels: Sequence[_Label], thresholds: Mapping[_Label, float], default: float) -> NDArray[np.float64]:
+    return np.array([thresholds.get(label, default) for label in labels])
 
 
 def _finite(logits: NDArray[np.floating]) -> NDArray[np.floating]:

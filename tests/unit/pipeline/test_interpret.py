@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from worker.pipeline.decision import Decision
-from worker.pipeline.interpret import SCORE_DIGITS, MultiLabel, Regression, SingleLabel, sigmoid, softmax
+from worker.pipeline.interpret import SCORE_DIGITS, MultiLabel, Regression, SingleLabel, decide, sigmoid, softmax
 
 logits = arrays(np.float32, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.floats(-80, 80, width=32))
 
@@ -143,3 +143,32 @@ def test_the_least_score_decides_on_the_chosen_label():
     assert (unsure.action, sure.action) == ("reject", "accept")
     (edge,) = SingleLabel(["a", "b"], 1.0, {}, Decision(min_score=0.5, fallback="?"))(rows[:1])
     assert edge.label == "a"
+
+
+coarse = arrays(
+    np.float64, array_shapes(min_dims=2, max_dims=2, max_side=6), elements=st.integers(0, 8).map(lambda n: n / 8)
+)
+"""So few values that ties and scores at a threshold are common."""
+some_thresholds = st.dictionaries(st.integers(0, 5), st.integers(0, 8).map(lambda n: n / 8))
+
+
+@given(coarse, some_thresholds)
+def test_many_rows_are_decided_as_each_is_served(scores: np.ndarray, least: dict[int, float]):
+    """What `evaluate` and the gate count is what the worker answers, be all labels with thresholds and none reached."""
+    labels = [f"l{i}" for i in range(scores.shape[1])]
+    thresholds = {f"l{i}": value for i, value in least.items() if i < len(labels)}
+    one, several = SingleLabel(labels, 1.0, thresholds), MultiLabel(labels, 1.0, thresholds)
+    chosen = decide("single-label", labels, scores, thresholds)
+    reached = decide("multi-label", labels, scores, thresholds)
+    for row, i, held in zip(scores.tolist(), chosen.tolist(), reached.tolist(), strict=True):
+        assert one.classify(row).label == labels[i]
+        given_labels = several.classify(row).labels
+        assert given_labels is not None
+        assert {label for label, _ in given_labels} == {
+            label for label, is_on in zip(labels, held, strict=True) if is_on
+        }
+
+
+def test_other_tasks_are_decided_without_thresholds():
+    assert decide("regression", ["stars"], np.array([[1.5], [-2.0]]), {}).tolist() == [1.5, -2.0]
+    assert decide("token", ["O", "B-x"], np.array([[0.4, 0.6], [0.9, 0.1]]), {}).tolist() == [1, 0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker.errors import ConfigError
-from worker.pipeline.interpret import softmax
+from worker.pipeline.interpret import decide, sigmoid, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from worker.model.data import Example
     from worker.model.evaluation.served import Served
 
-DEFAULT_THRESHOLD = 0.5
 _SHOWN = 5
+_LONGEST_SHOWN = 40
 _FORMS = {
     "single-label": ("single-label",),
     "multi-label": ("multi-label", "single-label"),
@@ -114,7 +114,7 @@ def answers(
         np.repeat(np.arange(len(examples)), rows),
         truth_of(task, labels, examples),
         scores,
-        decisions(task, labels, scores, thresholds or {}),
+        decide(task, labels, scores, thresholds or {}),
         truncated,
     )
 
@@ -124,34 +124,13 @@ def activated(task: str, logits: np.ndarray, temperature: float) -> np.ndarray:
     if task == "regression":
         return logits.astype(np.float64)
     if task == "multi-label":
-        return np.asarray(1 / (1 + np.exp(-np.clip(logits.astype(np.float64) / temperature, -700, 700))))
+        return sigmoid(logits, temperature)
     return probabilities(logits, temperature)
 
 
 def probabilities(logits: np.ndarray, temperature: float) -> np.ndarray:
     """Softmax of `logits` [rows, labels] over `temperature`, float64."""
     return softmax(logits, temperature)
-
-
-def decisions(task: str, labels: Sequence[str], scores: np.ndarray, thresholds: Mapping[str, float]) -> np.ndarray:
-    """Label ids [rows]; for `multi-label` 0 or 1 [rows, labels]; for `regression` the scores [rows]."""
-    if task == "regression":
-        return scores[:, 0]
-    if task == "multi-label":
-        least = np.array([thresholds.get(label, DEFAULT_THRESHOLD) for label in labels])
-        return np.asarray((scores >= least).astype(int))
-    if task == "token":
-        return np.asarray(scores.argmax(axis=1))
-    return decide(scores, {i: thresholds[label] for i, label in enumerate(labels) if label in thresholds})
-
-
-def decide(scores: np.ndarray, thresholds: dict[int, float]) -> np.ndarray:
-    """Label ids [rows]: the best label that reaches its threshold, else the best of those without one."""
-    reached = np.zeros_like(scores)
-    for label, threshold in thresholds.items():
-        reached[:, label] = np.where(scores[:, label] >= threshold, 1 + scores[:, label], -1)
-    free = np.array([[label not in thresholds for label in range(scores.shape[1])]])
-    return np.asarray(np.where(free, scores, reached).argmax(axis=1))
 
 
 def truth_of(task: str, labels: Sequence[str], examples: Sequence[Example]) -> np.ndarray:
@@ -178,13 +157,23 @@ def check(task: str, labels: Sequence[str], examples: Sequence[Example], name: s
         raise ConfigError(f"{name} does not fit {model}, which is for {task}: its lines need {_WANTED[task]}.")
     if task == "regression":
         return check_numbers(examples, name)
-    unknown = {label for example in examples for label in (*example.labels, *example.tags)} - set(labels)
-    if unknown:
-        raise ConfigError(
-            f"{name} has labels that {model} does not know: {_some(sorted(unknown))}; it knows {_some(labels)}. "
-            "Rename them, or leave those lines out."
-        )
-    return None
+    return _check_known(labels, examples, name, model)
+
+
+def _check_known(labels: Sequence[str], examples: Sequence[Example], name: str, model: str) -> None:
+    known = set(labels)
+    strangers = [example for example in examples if not known.issuperset((*example.labels, *example.tags))]
+    if not strangers:
+        return
+    unknown = {label for example in strangers for label in (*example.labels, *example.tags)} - known
+    # Where the wrong field was named, a label is a whole text, which belongs into no message.
+    shown = sorted(label for label in unknown if len(label) <= _LONGEST_SHOWN and label.isprintable())
+    named = f": {_some(shown, len(unknown))}" if shown else ", longer than can be shown"
+    raise ConfigError(
+        f"{name} has labels that {model} does not know{named}; it knows {_some(labels)}. They are those of "
+        f"{len(strangers)} of {len(examples)} examples, by id {_some([each.id for each in strangers])}. Rename them, "
+        "or leave those lines out."
+    )
 
 
 def check_numbers(examples: Sequence[Example], name: str) -> None:
@@ -202,6 +191,8 @@ def check_numbers(examples: Sequence[Example], name: str) -> None:
             raise ConfigError(f"{name}: the label of the text {example.id} is no number, as a regression needs it.")
 
 
-def _some(words: Sequence[str]) -> str:
-    more = f" and {len(words) - _SHOWN} more" if len(words) > _SHOWN else ""
-    return ", ".join(words[:_SHOWN]) + more
+def _some(words: Sequence[str], count: int | None = None) -> str:
+    """The first of `words`, which may be fewer than there are."""
+    shown = words[:_SHOWN]
+    more = (len(words) if count is None else count) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

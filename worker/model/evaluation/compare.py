@@ -41,17 +41,31 @@ class Comparison(NamedTuple):
         return {**self._asdict(), "disagreements": [each._asdict() for each in self.disagreements]}
 
 
+def check_tasks(first: str, second: str) -> None:
+    """Whether bundles of these tasks can be compared.
+
+    Raises:
+        ConfigError: they are of different tasks, or give values.
+    """
+    if first != second:
+        raise ConfigError(
+            f"A bundle for {first} and one for {second} cannot be compared: both must decide on labels of the same "
+            "kind."
+        )
+    if first == "regression":
+        raise ConfigError(
+            "Two bundles for regression cannot be compared text by text, for a value is neither right nor wrong: "
+            "evaluate each by itself, and compare the figures."
+        )
+
+
 def compare(first: Answers, second: Answers) -> Comparison:
     """Compares two bundles' answers to the same examples.
 
     Raises:
-        ConfigError: they are of different tasks.
+        ConfigError: `check_tasks` does not let them through.
     """
-    if first.task != second.task or first.task == "regression":
-        raise ConfigError(
-            f"A bundle for {first.task} and one for {second.task} cannot be compared: both must decide on labels of "
-            "the same kind."
-        )
+    check_tasks(first.task, second.task)
     wrong = first.wrong_examples(), second.wrong_examples()
     only_first, only_second = int((~wrong[0] & wrong[1]).sum()), int((wrong[0] & ~wrong[1]).sum())
     uneven = only_first + only_second

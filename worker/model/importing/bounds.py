@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MIN_AGREEMENT = 0.985
 MAX_METRIC_DROP = 0.01
+MIN_POSITIVES_F1 = 0.9
+"""Whatever the share of equal decisions is; less where less agreement than this is asked for."""
 _ROUNDING = 5e-5
 """Comparisons are rounded to four digits."""
 
@@ -40,7 +42,14 @@ class Bounds:
 
     def passes(self, found: Comparison) -> bool:
         """Whether it is served at all; a NaN passes nothing."""
-        return bool(found.agreement.same_label >= self.min_agreement and found.drop <= self.max_metric_drop)
+        return bool(
+            found.agreement.same_label >= self.min_agreement
+            and found.drop <= self.max_metric_drop
+            and not self._loses_positives(found)
+        )
+
+    def _loses_positives(self, found: Comparison) -> bool:
+        return found.positives_f1 is not None and found.positives_f1 < min(MIN_POSITIVES_F1, self.min_agreement)
 
     def passes_surely(self, found: Comparison) -> bool:
         """Whether other texts can be expected to pass, too: better than the bounds by one standard error.
@@ -65,6 +74,10 @@ class Bounds:
         if not found.agreement.same_label >= self.min_agreement:
             what = f"agrees with FP32 in {found.agreement.same_label:.4f} of its decisions{kept}"
             bound = f"less than --min-agreement {self.min_agreement:g}"
+        elif self._loses_positives(found):
+            what = f"finds what FP32 finds with an F1 of {found.positives_f1:.4f}{kept}"
+            least = min(MIN_POSITIVES_F1, self.min_agreement)
+            bound = f"less than {least:g} (decisions to give nothing do not count here)"
         else:
             what = f"loses {found.drop:.4f} of {found.metric}{kept}"
             bound = f"more than --max-metric-drop {self.max_metric_drop:g}"

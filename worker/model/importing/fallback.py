@@ -80,7 +80,7 @@ def search(
             tried.append(candidate)
             count *= 2
     if found is None:
-        return max(tried, key=lambda each: each.comparison.agreement.same_label)
+        return max(tried, key=lambda each: each.comparison.closeness)
     too_few = len(tried[-1].fp32_parts)
     while len(found.fp32_parts) - too_few > 1:
         middle = (len(found.fp32_parts) + too_few) // 2

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from worker.model.data import OUTSIDE
 from worker.model.evaluation.align import NOWHERE
 from worker.model.evaluation.spans import span_f1
 from worker.model.manifest import Agreement, Evaluation, Figures
-from worker.pipeline.interpret import DEFAULT_THRESHOLD, sigmoid, softmax
+from worker.pipeline.interpret import decide, sigmoid, softmax
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,22 +48,17 @@ class Meaning:
         if self.task == "token":
             return np.concatenate([each[1:-1].argmax(axis=1) for each in logits])
         rows = np.stack(logits).astype(np.float64)
-        if self.task == "regression":
-            return rows.reshape(-1)
+        if self.task != "regression":
+            rows = (sigmoid if self.task == "multi-label" else softmax)(rows, self.temperature)
+        return decide(self.task, self.labels, rows, self.thresholds).reshape(-1)
+
+    def positives(self, decided: np.ndarray) -> np.ndarray | None:
+        """What was found among `decided`: 0 is nothing; None for tasks that always find one thing."""
         if self.task == "multi-label":
-            return self._reached(sigmoid(rows, self.temperature), DEFAULT_THRESHOLD).astype(int).reshape(-1)
-        return self._best(softmax(rows, self.temperature))
-
-    def _best(self, scores: np.ndarray) -> np.ndarray:
-        """The best label that reaches its threshold, else the best of those without one."""
-        if not self.thresholds:
-            return np.asarray(scores.argmax(axis=1))
-        has = np.array([[label in self.thresholds for label in self.labels]])
-        ranked = np.where(has, np.where(self._reached(scores, 0.0), 1 + scores, -1), scores)
-        return np.asarray(ranked.argmax(axis=1))
-
-    def _reached(self, scores: np.ndarray, default: float) -> np.ndarray:
-        return np.asarray(scores >= np.array([[self.thresholds.get(label, default) for label in self.labels]]))
+            return decided
+        if self.task == "token":
+            return np.where(decided == self.labels.index(OUTSIDE), 0, decided + 1) if OUTSIDE in self.labels else None
+        return None
 
 
 class WordTags(NamedTuple):
@@ -79,6 +75,8 @@ class Comparison:
     Attributes:
         agreement: how often they agree, and how far their logits are apart.
         decisions: how many there were: texts, tokens, or texts times labels.
+        positives_f1: of the labels (`multi-label`) or of the tags other than `O` (`token`) that INT8 gives, those of
+            FP32 being the truth. Most decisions of these tasks are "no", on which a graph that gives nothing agrees.
         fp32: the figures of the FP32 graph where truth is known.
         int8: those of the other.
         metric: which of the figures the gate looks at.
@@ -91,6 +89,13 @@ class Comparison:
     int8: Figures | None = None
     metric: str = ""
     evaluation: Evaluation | None = None
+    positives_f1: float | None = None
+
+    @property
+    def closeness(self) -> float:
+        """The lesser of both agreements, by which graphs are ranked."""
+        same = self.agreement.same_label
+        return same if self.positives_f1 is None else min(same, self.positives_f1)
 
     @property
     def drop(self) -> float:
@@ -114,8 +119,9 @@ def compare(
         same_label=round(_same(meaning, *decided), _DIGITS),
         **_distances(fp32, int8),
     )
+    positives = _positives_f1(*(meaning.positives(each) for each in decided))
     if truth is None:
-        return Comparison(agreement, len(decided[0]))
+        return Comparison(agreement, len(decided[0]), positives_f1=positives)
     if isinstance(truth, WordTags):
         figures = [_span_figures(meaning, each, truth) for each in (fp32, int8)]
     else:
@@ -129,7 +135,7 @@ def compare(
         same_label=agreement.same_label,
         note=note,
     )
-    return Comparison(agreement, len(decided[0]), figures[0], figures[1], METRIC[meaning.task], evaluation)
+    return Comparison(agreement, len(decided[0]), figures[0], figures[1], METRIC[meaning.task], evaluation, positives)
 
 
 def truth_of(meaning: Meaning, examples: Sequence[Example], first: list[list[int]] | None = None) -> Truth:
@@ -165,15 +171,24 @@ METRIC = {"single-label": "accuracy", "multi-label": "micro F1", "regression": "
 
 def _numbers(examples: Sequence[Example]) -> np.ndarray | None:
     try:
-        return np.array([float(example.labels[0]) for example in examples])
+        values = np.array([float(example.labels[0]) for example in examples])
     except (ValueError, IndexError):
         return None
+    return values if np.isfinite(values).all() else None
 
 
 def _same(meaning: Meaning, one: np.ndarray, other: np.ndarray) -> float:
     if meaning.task == "regression":
         return float((np.abs(one - other) <= NEAR * float(one.std())).mean())
     return float((one == other).mean()) if len(one) else 1.0
+
+
+def _positives_f1(fp32: np.ndarray | None, int8: np.ndarray | None) -> float | None:
+    """1 where neither finds anything."""
+    if fp32 is None or int8 is None:
+        return None
+    given = int((fp32 != 0).sum() + (int8 != 0).sum())
+    return round(2 * int(((fp32 == int8) & (fp32 != 0)).sum()) / given, _DIGITS) if given else 1.0
 
 
 def _distances(fp32: Sequence[np.ndarray], int8: Sequence[np.ndarray]) -> dict[str, float]:

@@ -6,14 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.model.evaluation.answers import decide, probabilities
+from worker.model.evaluation.answers import probabilities
 from worker.model.manifest import Agreement, Evaluation, Figures
+from worker.pipeline import interpret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _BINS = 10
 _DIGITS = 4
+
+
+def decide(scores: np.ndarray, thresholds: dict[int, float]) -> np.ndarray:
+    """Label ids [rows], as the worker chooses them; `thresholds` by label id."""
+    return interpret.decide("single-label", range(scores.shape[1]), scores, thresholds)
 
 
 def calibration_error(scores: np.ndarray, truth: np.ndarray) -> float:

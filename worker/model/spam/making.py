@@ -5,9 +5,7 @@ Needs no torch: `worker.model.spam.__main__` trains, this assembles.
 
 from __future__ import annotations
 
-import os
 import random
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +57,7 @@ def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Split
     """Temperature and threshold by the validation texts, which `tensors` must not have seen."""
     tokenizer = plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config_json(encoder.config, LABELS), tensors, encode(_calibration(splits.train)))
+    both = graphs(config_json(encoder.config, LABELS), tensors, encode(_calibration([*splits.train, *splits.styled])))
     # The project's own texts are too few to have a say.
     validation = _Measured(both, encode, [row for row in splits.validation if row.channel != "modern"])
     temperature = fit_temperature(validation.quantized, validation.truth, validation.weights)
@@ -77,7 +75,7 @@ def make(
     """
     config, tokenizer = config_json(encoder.config, LABELS), plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config, tensors, encode(_calibration(splits.train)))
+    both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
     test = _Measured(both, encode, splits.test)
     temperature, threshold = decision.temperature, decision.threshold
     fields: dict[str, Any] = {
@@ -103,7 +101,9 @@ def make(
         bundle.CONFIG: orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         "NOTICE": spam_card.NOTICE.encode(),
     }
-    return _swap_in(out, files, fields)
+    made = bundle.replace(out, files, fields)
+    (out / "README.md").write_text(spam_card.card(made), "utf-8")
+    return made
 
 
 class _Measured:
@@ -155,14 +155,3 @@ def _calibration(train: Sequence[Labelled]) -> list[str]:
     each = CALIBRATION_TEXTS // len(channels)
     by_channel = ([row.text for row in train if row.channel == channel] for channel in channels)
     return [text for texts in by_channel for text in rng.sample(texts, min(each, len(texts)))]
-
-
-def _swap_in(out: Path, files: dict[str, bytes], fields: dict[str, Any]) -> bundle.Bundle:
-    """Writes beside `out`, then moves file by file, the manifest last."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".bundle-") as folder:
-        made = bundle.write(Path(folder), files, fields)
-        (made.path / "README.md").write_text(spam_card.card(made), "utf-8")
-        for name in sorted(os.listdir(folder), key=lambda name: name == bundle.MANIFEST):
-            os.replace(made.path / name, out / name)
-    return bundle.load(out)

@@ -239,11 +239,18 @@ def _evaluation(name: str, found: Answers, fp32: Answers) -> dict[str, Any]:
 
 
 def agreement(one: Answers, other: Answers) -> float:
-    """The share of rows that both decide alike; values are, within a twentieth of what FP32's differ by."""
+    """The share of decisions that are the same, as the gate counts them: texts, words, or pairs of a text and a label.
+
+    Values are, within a twentieth of what FP32's differ by.
+    """
     if one.task == "regression":
         return float((np.abs(one.decided - other.decided) <= NEAR * other.decided.std()).mean())
-    differ = one.decided != other.decided
-    return float(1 - (differ.any(axis=1) if differ.ndim == 2 else differ).mean())
+    return float((one.decided == other.decided).mean())
+
+
+def same_set(one: Answers, other: Answers) -> float:
+    """For `multi-label` the share of texts whose labels are all the same."""
+    return float((one.decided == other.decided).all(axis=1).mean())
 
 
 def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained, clock: Clock) -> None:
@@ -267,5 +274,7 @@ def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained
         "fp32": measure.measure(trained.fp32),
         "same_decision": round(agreement(trained.answers, trained.fp32), 4),
     }
+    if texts.task == "multi-label":
+        document["same_set"] = round(same_set(trained.answers, trained.fp32), 4)
     options_ = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     (options.out / SUMMARY).write_bytes(orjson.dumps(document, option=options_))

@@ -8,7 +8,7 @@ from worker.errors import ConfigError
 from worker.model.data import Example, tokens_example
 from worker.model.evaluation import measure
 from worker.model.evaluation.answers import answers, check
-from worker.model.evaluation.compare import compare
+from worker.model.evaluation.compare import check_tasks, compare
 from worker.model.evaluation.report import mistakes
 
 LABELS = ("a", "b", "c")
@@ -123,8 +123,27 @@ def test_what_does_not_fit_is_a_sentence():
         check("single-label", LABELS, single("a", "d"), "test.jsonl", "the bundle x")
     with pytest.raises(ConfigError, match='its lines need "tokens" and "tags"'):
         check("token", TAGS, single("a"), "test.jsonl", "the bundle x")
-    with pytest.raises(ConfigError, match="the label of the text id0 is no number"):
-        check("regression", ("score",), single("a"), "test.jsonl", "the bundle x")
+    for value in ("a", "nan", "inf", "-inf"):
+        with pytest.raises(ConfigError, match="the label of the text id1 is no number"):
+            check("regression", ("score",), single("1", value), "test.jsonl", "the bundle x")
+
+
+def test_labels_that_are_texts_are_not_told():
+    """As where --label-field names the text: ids and counts, not what anybody wrote."""
+    long, lines = "a message that somebody wrote and nobody else should read", "two\nlines"
+    with pytest.raises(ConfigError) as told:
+        check("single-label", LABELS, single("a", long, lines), "test.jsonl", "the bundle x")
+    assert str(told.value) == (
+        "test.jsonl has labels that the bundle x does not know, longer than can be shown; it knows a, b, c. They are "
+        "those of 2 of 3 examples, by id id1, id2. Rename them, or leave those lines out."
+    )
+    with pytest.raises(ConfigError, match="does not know: d and 1 more; it knows"):
+        check("single-label", LABELS, single("d", long), "test.jsonl", "the bundle x")
+
+
+def test_the_best_label_is_decided_where_each_has_a_threshold_and_none_reaches_it():
+    said = answers("single-label", LABELS, single("b"), logits([SCORES[1]]), thresholds=dict.fromkeys(LABELS, 0.9))
+    assert said.decided.tolist() == [1]
 
 
 def test_two_bundles_side_by_side():
@@ -136,6 +155,13 @@ def test_two_bundles_side_by_side():
     assert found.p_value == 1.0
     assert [each.id for each in found.disagreements] == ["id1", "id2"]
     assert found.disagreements[0] == ("id1", "b", "b", "a")
+
+
+def test_what_cannot_be_compared_says_why():
+    with pytest.raises(ConfigError, match="A bundle for token and one for regression cannot be compared"):
+        check_tasks("token", "regression")
+    with pytest.raises(ConfigError, match="a value is neither right nor wrong"):
+        check_tasks("regression", "regression")
 
 
 def test_mcnemar_by_hand():

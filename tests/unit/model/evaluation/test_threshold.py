@@ -1,11 +1,14 @@
 """Thresholds on scores that can be checked by hand."""
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given
 from sklearn.metrics import precision_recall_curve
 
 from worker.errors import ConfigError
 from worker.model.evaluation.threshold import Curve, best_f1, for_cost, for_precision, for_recall
+from worker.pipeline.interpret import decide
 
 SCORES = np.array([0.1, 0.4, 0.35, 0.8, 0.9, 0.7])
 TRUTH = np.array([0, 0, 1, 1, 1, 0])
@@ -63,3 +66,20 @@ def test_best_f1_by_label():
     found = best_f1(("common", "rare"), scores, truth)
     assert found["common"] == pytest.approx(0.45, abs=0.02)
     assert found["rare"] == 0.5
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=2, max_size=20),
+    st.sampled_from(["single-label", "multi-label"]),
+)
+def test_every_point_of_a_curve_is_what_the_threshold_then_decides(rows, task):
+    """To the last bit of a score: what is shown is what the worker will give."""
+    scores, truth = np.array([score for score, _ in rows]), np.array([true for _, true in rows])
+    both = np.stack([1 - scores, scores], axis=1)
+    curve = Curve(scores, truth.astype(int))
+    for i in range(len(curve.thresholds)):
+        point = curve.point(i)
+        decided = decide(task, ("ham", "spam"), both, {"spam": point.threshold})
+        given_it = (decided[:, 1] if decided.ndim == 2 else decided) == 1
+        assert (point.given, point.false_positives) == (given_it.sum(), (given_it & ~truth).sum())
+        assert point.false_negatives == (~given_it & truth).sum()

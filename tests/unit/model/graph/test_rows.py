@@ -9,6 +9,7 @@ from tests.unit.model import families
 from tests.unit.model.families import KINDS, TASKS, network_of, ranges_of, session_of
 from worker.model.assemble import Encode
 from worker.model.bundle import load
+from worker.model.graph.observe import observe
 from worker.model.session import open_session, run
 from worker.model.spam.making import DEFAULT
 
@@ -123,3 +124,13 @@ def test_default_bundle_rows_are_bit_equal_at_every_short_length(default):
     rows = [[101, *rng.integers(1000, 30000, n).tolist(), 102] for n in range(67)]
     together = run(default, rows)
     np.testing.assert_array_equal(together, np.concatenate([run(default, [row]) for row in rows]))
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_are_bit_equal_with_equalized_channels(kind, task):
+    network = network_of(kind, task)
+    session = session_of(network, observe(network, families.rows([5, 60, 130])).equalized())
+    rows = families.rows(LENGTHS[:40])
+    for start in (0, 20):
+        assert_bits_equal(session, rows[start : start + 20], 140)

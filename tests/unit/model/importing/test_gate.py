@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from worker.model.data import Example, tokens_example
-from worker.model.importing.bounds import Bounds
+from worker.model.importing.bounds import Bounds, GateRefused
 from worker.model.importing.gate import Comparison, Meaning, WordTags, compare, truth_of
 from worker.model.manifest import Agreement, Figures
 
@@ -27,6 +27,11 @@ def test_label_with_a_threshold_wins_if_and_only_if_it_reaches_it():
     assert strict.decide(rows([1, 2, 0], [0, 9, 0])).tolist() == [0, 1]
     loose = Meaning("single-label", ("a", "b", "c"), thresholds={"c": 0.05})
     assert loose.decide(rows([2, 2, 0])).tolist() == [2]
+
+
+def test_best_label_wins_where_each_has_a_threshold_and_none_reaches_it():
+    strict = Meaning("single-label", ("a", "b", "c"), thresholds=dict.fromkeys("abc", 0.99))
+    assert strict.decide(rows([0, 2, 1])).tolist() == [1]
 
 
 def test_temperature_counts_where_there_are_thresholds():
@@ -134,6 +139,7 @@ def test_truth_of_each_task():
         (TOKENS, [Example("1", "x", ("O",), form="single-label")]),
         (TOKENS, [tokens_example("1", ["a"], ["B-LOC"])]),
         (VALUE, [Example("1", "x", ("good",), form="single-label")]),
+        (VALUE, [Example("1", "x", ("nan",), form="single-label")]),
     ],
 )
 def test_labels_that_are_not_the_models_are_no_truth(meaning, examples):
@@ -168,3 +174,37 @@ def test_surely_is_better_than_the_bounds_by_a_standard_error(same, count, drop,
 def test_bounds_that_ask_for_nothing_are_passed_surely():
     assert Bounds(0.0, 1.0).passes_surely(judged(0.1, 20, 0.5))
     assert not Bounds(1.01, 1.0).passes_surely(judged(1.0, 20))
+
+
+def test_multi_label_graph_that_finds_nothing_is_refused():
+    """It agrees on 99 pairs of a hundred, and is of no use."""
+    meaning = Meaning("multi-label", tuple(map(str, range(100))))
+    fp32 = [np.where(np.arange(100) == i, 3.0, -3.0) for i in range(20)]
+    none = [np.full(100, -3.0)] * 20
+    found = compare(meaning, fp32, none)
+    assert (found.agreement.same_label, found.positives_f1) == (0.99, 0.0)
+    assert not Bounds().passes(found)
+    with pytest.raises(GateRefused, match=r"finds what FP32 finds with an F1 of 0\.0000 on 20 texts, less than 0\.9"):
+        Bounds().check(found)
+    held = np.concatenate([each > 0 for each in fp32]).astype(int)
+    assert compare(meaning, fp32, none, held).positives_f1 == 0.0
+    assert Bounds().passes(compare(meaning, fp32, fp32))
+    assert compare(meaning, none, none).positives_f1 == 1.0
+    assert Bounds(0.0).passes(found)
+
+
+def test_token_graph_that_finds_nothing_is_refused():
+    fp32 = [np.eye(3)[[0, *[0] * 149, 1, 0]]] * 5
+    none = [np.eye(3)[[0] * 152]] * 5
+    found = compare(TOKENS, fp32, none)
+    assert found.agreement.same_label > 0.985
+    assert found.positives_f1 == 0.0
+    assert not Bounds().passes(found)
+    other = [np.eye(3)[[0, *[0] * 149, 2, 0]]] * 5
+    assert compare(TOKENS, fp32, other).positives_f1 == 0.0
+    assert Bounds().passes(compare(TOKENS, fp32, fp32))
+
+
+def test_positives_are_of_no_concern_where_every_text_has_a_label():
+    assert compare(SINGLE, rows([1, 2, 0]), rows([1, 2, 0])).positives_f1 is None
+    assert compare(Meaning("token", ("A", "B")), [np.eye(2)], [np.eye(2)]).positives_f1 is None

@@ -18,6 +18,7 @@ transformers = pytest.importorskip("transformers", reason="needs the extra [trai
 
 pytestmark = pytest.mark.torch
 CALIBRATION = [Example(str(i), text) for i, text in enumerate(checkpoints.texts(60))]
+INPUTS = ["input_ids", "attention_mask"]
 FAMILIES = {
     "bert": ("BertForSequenceClassification", {}),
     "distilbert": (
@@ -29,8 +30,8 @@ FAMILIES = {
 
 
 @pytest.fixture(params=list(FAMILIES))
-def exported(request, tmp_path):
-    """The folder that Optimum would write, and the class in transformers."""
+def plain(request, tmp_path):
+    """The folder that Optimum would write, still without a graph, and the model in transformers."""
     name, sizes = FAMILIES[request.param]
     config = checkpoints.CONFIG | sizes | {"model_type": request.param.partition("-")[0], "architectures": [name]}
     del config["_name_or_path"]
@@ -38,29 +39,66 @@ def exported(request, tmp_path):
     kind = getattr(transformers, name)
     model = kind(kind.config_class(**config)).eval()
     with torch.no_grad():
-        # Fresh weights are so small that every text gets the same answer.
+        # Fresh weights are so small that every text gets the same answer, and those of many norms and biases are
+        # equal, so that an exporter keeps only one of them.
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     folder = checkpoints.write(tmp_path / "exported", config, {})
     (folder / "model.safetensors").unlink()
     (folder / "config.json").write_bytes(orjson.dumps(config))
+    return folder, model
+
+
+@pytest.fixture
+def exported(plain):
+    """By torch's older exporter, the one that traces."""
+    folder, model = plain
     example = torch.randint(5, 40, (2, 9))
-    names = ["input_ids", "attention_mask"]
+    tokens = {"logits": {0: "batch", 1: "sequence"}} if "Token" in type(model).__name__ else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's remarks about values that do not change here
         torch.onnx.export(
             model,
             (example, torch.ones_like(example)),
             str(folder / "model.onnx"),
-            input_names=names,
+            input_names=INPUTS,
             output_names=["logits"],
-            dynamic_axes={
-                each: {0: "batch", 1: "sequence"} for each in [*names, *(["logits"] if "Tok" in name else [])]
-            },
+            dynamic_axes={each: {0: "batch", 1: "sequence"} for each in INPUTS} | tokens,
             opset_version=17,
             dynamo=False,
         )
     return folder, model
+
+
+@pytest.fixture
+def newly_exported(plain):
+    """By torch's newer exporter, which transformers 5 uses; its weights lie in a file of their own."""
+    pytest.importorskip("onnxscript", reason="needs onnxscript")
+    folder, model = plain
+    example = torch.randint(5, 40, (2, 9))
+    axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("sequence")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own use of what torch is about to drop
+        torch.onnx.export(
+            model,
+            (),
+            str(folder / "model.onnx"),
+            kwargs={"input_ids": example, "attention_mask": torch.ones_like(example)},
+            input_names=INPUTS,
+            output_names=["logits"],
+            dynamic_shapes=dict.fromkeys(INPUTS, axes),
+            dynamo=True,
+        )
+    return folder, model
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_graph_of_the_newer_exporter_is_served_and_rebuilt(newly_exported, tmp_path, rebuild):
+    folder, _ = newly_exported
+    result = imported(folder, tmp_path / "out", rebuild=rebuild)
+    assert open_model(ModelSettings(bundle=str(result.bundle.path)))
+    if rebuild:
+        assert result.bundle.manifest.quantization.against_fp32.mean_logit_difference < 0.5
 
 
 def imported(folder, out, **options):

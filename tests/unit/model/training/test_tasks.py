@@ -70,6 +70,12 @@ def test_a_task_is_learnt_and_transformers_says_the_same(tmp_path, encoders, tas
     assert trained.fp32.scores == pytest.approx(scores, rel=ALLOWED, abs=ALLOWED)
     summary = orjson.loads((tmp_path / "out/training.json").read_bytes())
     assert (summary["measured_on"], len(summary["history"])) == ("test", len(trained.history))
+    if task != "regression":
+        same = trained.answers.decided == trained.fp32.decided
+        assert summary["same_decision"] == manifest.evaluation[-1].same_label == round(float(same.mean()), 4)
+    assert ("same_set" in summary) == (task == "multi-label")
+    if task == "multi-label":
+        assert summary["same_set"] == round(float(same.all(axis=1).mean()), 4)
 
 
 def test_the_hugging_face_folder_names_labels_and_task(tmp_path, encoders):
