@@ -6,7 +6,6 @@ Needs no torch: `worker.model.spam.__main__` trains, this assembles.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,29 +44,7 @@ MAX_LENGTH = 256
 CALIBRATION_TEXTS = 400
 
 
-@dataclass(frozen=True)
-class Decision:
-    """How logits become labels."""
-
-    temperature: float
-    threshold: float
-
-
-def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits) -> Decision:
-    """Temperature and threshold by the validation texts, which `tensors` must not have seen."""
-    tokenizer = plain_tokenizer(encoder.tokenizer)
-    encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config_json(encoder.config, LABELS), tensors, encode(_calibration([*splits.train, *splits.styled])))
-    # The project's own texts are too few to have a say.
-    validation = _Measured(both, encode, [row for row in splits.validation if row.channel != "modern"])
-    temperature = fit_temperature(validation.quantized, validation.truth, validation.weights)
-    scores = probabilities(validation.quantized, temperature)
-    return Decision(temperature, fit_threshold(scores, validation.truth, validation.channels))
-
-
-def make(
-    encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, decision: Decision, out: Path
-) -> bundle.Bundle:
+def make(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, out: Path) -> bundle.Bundle:
     """Builds, measures and writes the bundle; `out` is replaced only when all of it is there.
 
     Raises:
@@ -75,9 +52,13 @@ def make(
     """
     config, tokenizer = config_json(encoder.config, LABELS), plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
-    test = _Measured(both, encode, splits.test)
-    temperature, threshold = decision.temperature, decision.threshold
+    both = graphs(config, tensors, encode(_calibration(splits.train)))
+    # The project's own texts are too few to have a say in temperature and threshold.
+    fitting = [row for row in splits.validation if row.channel != "modern"]
+    validation, test = _Measured(both, encode, fitting), _Measured(both, encode, splits.test)
+    temperature = fit_temperature(validation.quantized, validation.truth, validation.weights)
+    scores = probabilities(validation.quantized, temperature)
+    threshold = fit_threshold(scores, validation.truth, validation.channels)
     fields: dict[str, Any] = {
         "name": NAME,
         "licence": "Apache-2.0",
