@@ -117,6 +117,8 @@ def _task(kind: str, config: dict[str, Any], labels: tuple[str, ...], wanted: st
     return found
 
 
+_FEWEST = 8
+"""Tokens, as the least that --max-length takes."""
 _UNIT = {"token": "token", "sequence": "text"}
 
 
@@ -127,7 +129,11 @@ def _longest(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | 
         padding = config.get("pad_token_id", 1) if config.get("model_type") in _COUNTED else None
         said.append(rows if not isinstance(padding, int) else rows - padding - 1)
     tokens = tokenizer_config.get("model_max_length")
-    if isinstance(tokens, int | float) and 0 < tokens < _UNBOUNDED:
+    if isinstance(tokens, int | float) and tokens < _UNBOUNDED:
+        if tokens < _FEWEST:
+            raise BundleError(
+                f"tokenizer_config.json says model_max_length {tokens}, too few to read a text: correct or remove it."
+            )
         said.append(int(tokens))
     return min(said, default=None)
 

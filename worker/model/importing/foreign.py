@@ -120,15 +120,17 @@ def _external(tensor: TensorProto, path: Path, folder: Path) -> bytes:
             "the folder: that is not read."
         )
     try:
+        size, offset = file.stat().st_size, int(said.get("offset", 0))
+        length = int(said.get("length", size - offset))
+        # Checked before anything is read: a file can ask for any number of bytes.
+        if offset < 0 or not 0 <= length <= size - offset:
+            raise BundleError(f"{file} is shorter than {path.name} says: download it again.")
         with file.open("rb") as data:
-            data.seek(int(said.get("offset", 0)))
-            length = int(said["length"]) if "length" in said else -1
+            data.seek(offset)
             content: bytes = data.read(length)
+            return content
     except (OSError, ValueError):
         raise BundleError(f"{file} is missing or damaged, where {path.name} keeps weights: download it, too.") from None
-    if length >= 0 and len(content) != length:
-        raise BundleError(f"{file} is shorter than {path.name} says: download it again.")
-    return content
 
 
 def _is_inside(file: Path, folder: Path) -> bool:

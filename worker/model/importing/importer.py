@@ -137,7 +137,7 @@ class Importer:
         described: Described,
         prove: Callable[[Sequence[Sequence[int]], Sequence[np.ndarray]], None] | None = None,
     ) -> Made:
-        vocabulary.check_fits(described.tokenizer, len(network.words))
+        vocabulary.check_fits(described.tokenizer, len(network.words), described.pad_id)
         texts = self._texts(described)
         compare = self._compare(described, texts)
         quantizing = Quantizing(network, texts, compare, self._bounds, self._options.weight_limit, self._say)

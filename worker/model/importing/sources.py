@@ -17,6 +17,8 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")
 _WORDS = ("*.json", "*.txt", "README.md")
 _PATIENCE = 10.0
 """Seconds until a hub that does not answer is taken to be out of reach."""
+# What is meant as a file where there is none; a model's name may have a dot, too (`bert-v1.5`).
+_FILES = {".onnx", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".zip"}
 _GRAPHS = re.compile(r"(^|/)[^/]*(\.onnx|_onnx|\.onnx_data|\.onnx\.data)$")
 
 
@@ -32,7 +34,7 @@ def locate(source: str, onnx_file: str | None = None) -> tuple[Path, str | None]
         return path, onnx_file
     if path.is_file():
         return path.parent, onnx_file or _of_file(path)
-    if not _HUB_ID.match(source) or path.suffix:
+    if not _HUB_ID.match(source) or path.suffix in _FILES:
         raise ConfigError(f"{source} is neither a folder nor the name of a model on the hub: name one of them.")
     return _download(source, onnx_file), onnx_file
 

@@ -79,8 +79,8 @@ def filler_id(tokenizer: bytes) -> int:
     return max(set(known.get_vocab().values()) - special, default=0)
 
 
-def check_fits(tokenizer: bytes, words: int) -> None:
-    """See that every token has a row in an embedding table of `words` rows.
+def check_fits(tokenizer: bytes, words: int, pad_id: int) -> None:
+    """See that every token, and what short texts are padded with, has a row in an embedding table of `words` rows.
 
     Raises:
         BundleError: the tokenizer gives ids that the model does not have.
@@ -90,6 +90,10 @@ def check_fits(tokenizer: bytes, words: int) -> None:
         raise BundleError(
             f"The tokenizer gives ids up to {largest}, but the model has an embedding for {words} only: take both from "
             "the same checkpoint."
+        )
+    if not 0 <= pad_id < words:
+        raise BundleError(
+            f"config.json says pad_token_id {pad_id}, but the model knows {words} tokens only: correct it."
         )
 
 

@@ -103,6 +103,22 @@ def test_links_into_the_hubs_cache_are_followed(tmp_path, model):
     assert foreign.read(path, path.parent).kind == "sequence"
 
 
+@pytest.mark.parametrize(("key", "value"), [("length", str(10**15)), ("length", "-1"), ("offset", "-4")])
+def test_external_data_that_asks_for_more_than_there_is(tmp_path, model, key, value):
+    """Found out from the size of the file, before anything is read."""
+    convert_model_to_external_data(model, location="weights.data", size_threshold=16)
+    path = saved(tmp_path, model)
+    proto = onnx.load(path, load_external_data=False)
+    tensor = next(each for each in proto.graph.initializer if each.external_data)
+    kept = {entry.key: entry.value for entry in tensor.external_data} | {key: value}
+    del tensor.external_data[:]
+    for name, said in kept.items():
+        tensor.external_data.add(key=name, value=said)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(BundleError, match=r"weights\.data is shorter than model\.onnx says"):
+        foreign.read(path, path.parent)
+
+
 def test_external_data_that_is_missing_or_short(tmp_path, model):
     convert_model_to_external_data(model, location="weights.data", size_threshold=16)
     path = saved(tmp_path, model)

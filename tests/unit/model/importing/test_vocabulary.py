@@ -131,11 +131,11 @@ def test_broken_tokenizer_is_refused(tmp_path, content):
 def test_tokens_must_have_their_rows(plain):
     tokenizer = vocabulary.tokenizer_json(plain)
     count = len(checkpoints.VOCABULARY)
-    vocabulary.check_fits(tokenizer, count)
+    vocabulary.check_fits(tokenizer, count, 0)
     with pytest.raises(
         BundleError, match=rf"ids up to {count - 1}, but the model has an embedding for {count - 1} only"
     ):
-        vocabulary.check_fits(tokenizer, count - 1)
+        vocabulary.check_fits(tokenizer, count - 1, 0)
 
 
 def test_padding_is_the_configs_or_the_tokenizers(tmp_path, plain):
@@ -172,3 +172,10 @@ def test_built_tokenizer_is_that_of_transformers(tmp_path, said):
     ours = Tokenizer.from_str(vocabulary.tokenizer_json(tmp_path).decode())
     for text in TEXTS:
         assert ours.encode(text).ids == theirs(text)["input_ids"], text
+
+
+def test_what_texts_are_padded_with_must_have_an_embedding(plain):
+    """Single texts would do without it, so that nothing else finds it out."""
+    tokenizer = vocabulary.tokenizer_json(plain, None)
+    with pytest.raises(BundleError, match="pad_token_id 5000, but the model knows 100 tokens only: correct it"):
+        vocabulary.check_fits(tokenizer, 100, 5000)
