@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from worker.delivery import AtLeastOnce, ExactlyOnce
 from worker.health import Health
 from worker.lanes import Completed, Lanes
 from worker.loop import Bounds, Loop, Steps
-from worker.memory import MemoryLog, MemorySink, MemorySource
+from worker.memory import MemoryLog, MemorySink, MemorySource, MemoryTransactions
 from worker.pipeline.batcher import Batcher, bucket_edges
 from worker.pipeline.batches import Item
 from worker.pipeline.decode import json_decoder
@@ -178,11 +179,15 @@ def bench(
     inline: bool = False,
     source: MemorySource | None = None,
     sink: MemorySink | None = None,
+    transactions: MemoryTransactions | None = None,
     windows: Windows | None = None,
     max_characters: int = 2_000,
     **bounds: float,
 ) -> Bench:
-    """A loop over memory whose lanes run, `inline` or as threads; its source has been started."""
+    """A loop over memory whose lanes run, `inline` or as threads; its source has been started.
+
+    It delivers at least once to `sink`, or, given `transactions`, exactly once to them.
+    """
     clock = clock or FakeClock()
     log = log or MemoryLog()
     source, sink, ledger, health = source or MemorySource(log), sink or MemorySink(), Ledger(), Health(clock)
@@ -193,10 +198,16 @@ def bench(
         Encoder(MODEL, True, ["traceparent"], 100_000), windows or Windows(),
     )  # fmt: skip
     limits = {"in_flight": 512, "bytes_in_flight": 1 << 24, "commit_interval": 0.0, "drain": 5.0, "revoke": 5.0}
+    heard = observer or NullObserver()
+    delivery = (
+        AtLeastOnce(source, sink, ledger, clock, heard)
+        if transactions is None
+        else ExactlyOnce(source, transactions, ledger, clock, heard)
+    )
     loop = Loop(
-        source, sink, steps,
+        source, delivery, steps,
         bounds=Bounds(**(limits | bounds)), tombstone=tombstone, clock=clock,
-        observer=observer or NullObserver(), health=health,
+        observer=heard, health=health,
     )  # fmt: skip
     threads.start()
     source.start(loop)

@@ -132,10 +132,15 @@ def test_only_the_composition_root_sees_loop_and_kafka():
 
 
 def test_the_memory_source_stands_beside_kafka_without_knowing_it():
-    """memory.py imports errors and messages alone."""
-    assert {n for n in imported("memory.py") if n.startswith("worker.")} <= {
-        n for n in imported("memory.py") if n.startswith(("worker.errors", "worker.pipeline.messages"))
-    }
+    """memory.py imports errors, messages and ports alone."""
+    known = ("worker.errors", "worker.pipeline.messages", "worker.ports")
+    assert all(n.startswith(known) for n in imported("memory.py") if n.startswith("worker."))
+
+
+def test_delivery_sees_no_adapters():
+    """delivery.py knows ports and the ledger: neither Kafka nor memory."""
+    known = ("worker.ports", "worker.pipeline")
+    assert all(n.startswith(known) for n in imported("delivery.py") if n.startswith("worker."))
 
 
 @pytest.mark.parametrize("package", sorted(TRAINING))

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry
 
+from worker.delivery import AtLeastOnce, ExactlyOnce
 from worker.health import Health
 from worker.http import HttpServer
 from worker.kafka import topics
 from worker.kafka.sink import KafkaSink
 from worker.kafka.source import KafkaSource
+from worker.kafka.transactions import KafkaTransactions
 from worker.lanes import Lanes
 from worker.loop import Bounds, Loop, Steps
 from worker.metrics import Metrics
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from worker.config import InputSettings, Settings
     from worker.pipeline.decode import Decoder
-    from worker.ports import Sink, Source
+    from worker.ports import Delivery, Sink, Source
 
 __all__ = ["DEFAULT_BUNDLE", "Model", "Worker", "bundle_folder", "decoder", "open_model", "tombstone"]
 log = structlog.get_logger("winnow")
@@ -54,14 +56,14 @@ class Worker:
     Args:
         settings: what it shall be.
         source: where records come from; None for Kafka.
-        sink: where records go; None for Kafka.
+        sink: where records go, at least once; None for Kafka, as the settings say.
 
     Raises:
         Fatal: it cannot be built as it is configured.
     """
 
     def __init__(self, settings: Settings, source: Source | None = None, sink: Sink | None = None) -> None:
-        clock = time.monotonic
+        self._clock = clock = time.monotonic
         self._settings = settings
         self.registry = CollectorRegistry()
         self.health = Health(clock)
@@ -73,10 +75,11 @@ class Worker:
             topics.prepare(settings.kafka)
         self.lanes = Lanes(self.model.classifier, self.model.lanes, clock, settings.model.run_timeout_ms / 1000)
         self._source = source or KafkaSource(settings.kafka)
+        steps = self._steps()
         self.loop = Loop(
             self._source,
-            sink or KafkaSink(settings.kafka, settings.output.max_bytes, clock),
-            self._steps(),
+            self._delivery(steps.ledger, sink),
+            steps,
             bounds=self._bounds(),
             tombstone=tombstone(settings.input),
             clock=clock,
@@ -113,6 +116,13 @@ class Worker:
         server.start()
         return server
 
+    def _delivery(self, ledger: Ledger, sink: Sink | None) -> Delivery:
+        kafka, max_bytes, clock = self._settings.kafka, self._settings.output.max_bytes, self._clock
+        if sink is None and kafka.exactly_once:
+            transactions = KafkaTransactions(kafka, max_bytes, clock)
+            return ExactlyOnce(self._source, transactions, ledger, clock, self.metrics)
+        return AtLeastOnce(self._source, sink or KafkaSink(kafka, max_bytes, clock), ledger, clock, self.metrics)
+
     def _steps(self) -> Steps:
         settings, model = self._settings, self.model
         batching, output = settings.batching, settings.output
@@ -136,7 +146,7 @@ class Worker:
         return Bounds(
             in_flight=settings.batching.max_in_flight,
             bytes_in_flight=settings.batching.max_in_flight_bytes,
-            commit_interval=settings.kafka.commit_interval_ms / 1000,
+            commit_interval=settings.kafka.commit_interval,
             drain=settings.shutdown.drain_ms / 1000,
             revoke=settings.shutdown.revoke_ms / 1000,
         )

@@ -7,7 +7,6 @@ a worker that is merely busy.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Outcome, Partition, Record, Request
     from worker.pipeline.tokenization import Tokenize
     from worker.pipeline.windows import Windows
-    from worker.ports import Clock, Observer, Sink, Source
+    from worker.ports import Clock, Delivery, Observer, Source
 
 log = structlog.get_logger("loop")
 POLL_LIMIT = 64
@@ -79,7 +78,7 @@ class Loop:
     def __init__(
         self,
         source: Source,
-        sink: Sink,
+        delivery: Delivery,
         steps: Steps,
         *,
         bounds: Bounds,
@@ -89,7 +88,7 @@ class Loop:
         health: Health,
     ) -> None:
         self._source = source
-        self._sink = sink
+        self._delivery = delivery
         self._decode, self._tokenize, self._batcher, self._lanes, self._ledger, self._encode, self._windows = steps
         self._bounds = bounds
         self._tombstone = tombstone
@@ -148,8 +147,9 @@ class Loop:
 
     def _has_room(self) -> bool:
         ledger, bounds = self._ledger, self._bounds
+        at_work = ledger.in_flight - self._delivery.waiting
         held = ledger.bytes_in_flight + self._windows.bytes
-        return ledger.in_flight + POLL_LIMIT <= bounds.in_flight and held < bounds.bytes_in_flight
+        return at_work + POLL_LIMIT <= bounds.in_flight and held < bounds.bytes_in_flight
 
     def _pause(self, paused: bool) -> None:
         if paused != self._paused:
@@ -214,7 +214,7 @@ class Loop:
         self._feed()
         self._hand_over(hurry)
         self._publish()
-        self._sink.poll()
+        self._delivery.poll()
 
     def _finish(self, completed: Iterable[Completed]) -> None:
         finish = self._ledger.finish
@@ -247,20 +247,16 @@ class Loop:
                 self._observer.dead_letter(rejection)
             elif isinstance(slot.outcome, Result):
                 self._observer.result(slot.outcome)
-            self._sink.send(outgoing, partial(self._delivered, slot))
-
-    def _delivered(self, slot: Slot) -> None:
-        self._ledger.settle(slot)
-        self._observer.delivered(slot.record.timestamp, self._clock() - slot.arrived)
+            self._delivery.send(slot, outgoing)
 
     def _housekeeping(self) -> None:
         now = self._clock()
         self._lanes.watch()
         self._observer.state(self._ledger.in_flight, self._paused, self._lanes.busy)
         self._note_rewinds()
-        if now - self._last_commit >= self._bounds.commit_interval:
+        if now - self._last_commit >= self._bounds.commit_interval or self._delivery.full:
             self._last_commit = now
-            self._commit(self._ledger.committable(), wait=False)
+            self._delivery.commit()
         if now - self._last_lag >= LAG_EVERY:
             self._last_lag = now
             self._observer.lag(self._lag())
@@ -270,12 +266,6 @@ class Loop:
             self._rewinds += new
             self._observer.rewound(new)
             log.warning("offsets went backwards: a topic was made anew, or is read again", times=new)
-
-    def _commit(self, offsets: dict[Partition, int], *, wait: bool) -> None:
-        if offsets:
-            self._ledger.mark_committed(offsets)
-            self._source.commit(offsets, wait=wait)
-            self._observer.committed(offsets)
 
     def _lag(self) -> dict[Partition, int]:
         positions = self._ledger.positions()
@@ -288,12 +278,12 @@ class Loop:
         self._health.draining()
         deadline = self._clock() + self._bounds.drain
         self._settle_all(None, deadline)
-        self._commit(self._ledger.settled(), wait=True)
+        self._delivery.finish(None)
         given_up = self._ledger.drop(list(self._assigned))
         if given_up:
             log.warning("the drain budget is spent; what is in flight will be delivered again", messages=given_up)
         self._source.close()
-        self._sink.close()
+        self._delivery.close()
         self._lanes.close(max(0.0, deadline - self._clock()))
 
     def _settle_all(self, partitions: Sequence[Partition] | None, deadline: float) -> None:
@@ -301,6 +291,7 @@ class Loop:
             self._health.beat()
             self._finish(self._lanes.collect(BUSY_WAIT))
             self._advance(CloseReason.DRAIN)
+            self._delivery.settle(partitions)
             self._lanes.watch()
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
@@ -311,7 +302,7 @@ class Loop:
     def revoked(self, partitions: Sequence[Partition]) -> None:
         started = self._clock()
         self._settle_all(partitions, started + self._bounds.revoke)
-        self._commit(self._ledger.settled(partitions), wait=True)
+        self._delivery.finish(partitions)
         self._give_up("revoked", partitions, started)
 
     def refused(self) -> None:
@@ -324,6 +315,7 @@ class Loop:
         given_up = self._ledger.drop(partitions)
         self._windows.taken_back(self._batcher.discard(lambda item: item.slot.dropped))
         self._windows.discard()
+        self._delivery.dropped()
         for partition in partitions:
             self._assigned.pop(partition, None)
         self._changed(kind, given_up, self._clock() - started)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import DeliveryError
 from worker.pipeline.messages import Destination, Outgoing, Record
+from worker.ports import NotYet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -109,6 +110,10 @@ class MemorySource:
             return
         self._log.committed.update({p: offset for p, offset in offsets.items() if p in self._positions})
 
+    def membership(self) -> object | None:
+        """None while it has yet to learn that the group has thrown it out."""
+        return None if any(event == "lost" for event, _ in self._events) else self._positions.keys()
+
     def ends(self) -> Mapping[Partition, int]:
         return {p: len(self._log.records[p]) for p in self._positions}
 
@@ -155,3 +160,76 @@ class MemorySink:
 
     def close(self) -> None:
         self._waiting.clear()
+
+
+class MemoryTransactions:
+    """Keeps what is committed, and commits offsets to a `MemoryLog` with it. See `worker.ports.Transactions`.
+
+    What a test must be able to provoke: `failing` says what the next call of a name raises, and a commit may take
+    effect and raise all the same, as when its answer is lost.
+    """
+
+    def __init__(self, log: MemoryLog) -> None:
+        self._log = log
+        self._open: list[Outgoing] | None = None
+        self._offsets: dict[Partition, int] = {}
+        self.visible: list[Outgoing] = []
+        """What a `read_committed` reader sees."""
+        self.failing: dict[str, type[Exception]] = {}
+        self.unanswered = False
+        """Whether the next commit takes effect and raises NotYet."""
+        self.transactions = 0
+        self.renewals = 0
+        self._committing = False
+
+    def send(self, outgoing: Outgoing) -> None:
+        self._fail("send")
+        self._begun().append(outgoing)
+
+    def poll(self) -> None:
+        """Nothing is ever said."""
+
+    def send_offsets(self, offsets: Mapping[Partition, int], membership: object) -> None:  # noqa: ARG002
+        self._begun()
+        self._fail("send_offsets")
+        self._offsets = dict(offsets)
+
+    def commit(self) -> None:
+        self._committing = self.unanswered or self.failing.get("commit") is NotYet
+        self._fail("commit")
+        if self._open is not None:
+            self.visible += self._open
+            self._log.committed.update(self._offsets)
+            self.transactions += 1
+        self._open, self._offsets = None, {}
+        if self.unanswered:
+            self.unanswered = False
+            raise NotYet
+
+    def abort(self) -> None:
+        self._not_committing()
+        self._fail("abort")
+        self._open, self._offsets = None, {}
+
+    def renew(self) -> None:
+        self._committing = False
+        self._open, self._offsets = None, {}
+        self._fail("renew")
+        self.renewals += 1
+
+    def close(self) -> None:
+        self._open = None
+
+    def _begun(self) -> list[Outgoing]:
+        self._not_committing()
+        if self._open is None:
+            self._open = []
+        return self._open
+
+    def _not_committing(self) -> None:
+        if self._committing:
+            raise RuntimeError("a commit has begun: it can only be made again")
+
+    def _fail(self, call: str) -> None:
+        if call in self.failing:
+            raise self.failing.pop(call)

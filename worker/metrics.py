@@ -94,7 +94,8 @@ class Metrics:
         self._rebalances = {kind: rebalances.labels(kind) for kind in KINDS}
         self._rebalance_seconds = histogram("rebalance_seconds", "Time spent finishing revoked work.", SECONDS)
         self._given_up = counter("given_up", "Messages in flight that a rebalance took away; somebody else has them.")
-        self._commits = counter("commits", "Commits of offsets.")
+        self._commits = counter("commits", "Commits of offsets; exactly once, of transactions.")
+        self._aborted = counter("transactions_aborted", "Transactions that were aborted and written again.")
         self._lag = gauge("lag_messages", "Messages stored and not yet done with, by partition.", "topic", "partition")
         self._lagging: set[Partition] = set()
         self._progress = gauge("last_progress_timestamp_seconds", "When the last acknowledgement came.")
@@ -212,6 +213,9 @@ class Metrics:
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         self._commits.inc()
+
+    def aborted(self) -> None:
+        self._aborted.inc()
 
     def state(self, in_flight: int, paused: bool, lanes_busy: int) -> None:
         self._in_flight.set(in_flight)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from worker.pipeline.batches import Batch, Item
+    from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import Classification, Outgoing, Partial, Partition, Record, Rejection, Result
 
 
@@ -58,6 +59,9 @@ class Source(Protocol):
         `wait` it returns when the brokers have answered, or, outside of a rebalance, after a few seconds without one.
         """
 
+    def membership(self) -> object | None:
+        """Who this member of the group is, for a transaction that offsets are sent to; None while it is none."""
+
     def ends(self) -> Mapping[Partition, int]:
         """The next offset to be written, per assigned partition, as last heard from the broker."""
 
@@ -80,6 +84,84 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Give up what is not acknowledged."""
+
+
+class NotYet(Exception):
+    """A call of `Transactions` has not ended: make the same one again."""
+
+
+class AbortNeeded(Exception):
+    """The open transaction can only be aborted."""
+
+
+class RenewalNeeded(Exception):
+    """The transactional producer can only be made anew, which aborts its transaction."""
+
+
+class Transactions(Protocol):
+    """A transactional producer. Used by one thread. Each call may raise Fatal, and what it says."""
+
+    def send(self, outgoing: Outgoing) -> None:
+        """Write a record into the transaction; begin one if none is open. Raises AbortNeeded, RenewalNeeded."""
+
+    def poll(self) -> None:
+        """Serve what the brokers said."""
+
+    def send_offsets(self, offsets: Mapping[Partition, int], membership: object) -> None:
+        """Make the next offsets to read part of the transaction; begin one if none is open.
+
+        Args:
+            offsets: by partition.
+            membership: what `Source.membership` says.
+
+        Raises:
+            NotYet, AbortNeeded, RenewalNeeded
+        """
+
+    def commit(self) -> None:
+        """Raises NotYet, AbortNeeded, RenewalNeeded."""
+
+    def abort(self) -> None:
+        """Raises NotYet, RenewalNeeded."""
+
+    def renew(self) -> None:
+        """Make the producer anew; its open transaction is aborted. Raises NotYet."""
+
+    def close(self) -> None:
+        """Abort what is open, within a few seconds."""
+
+
+class Delivery(Protocol):
+    """How released slots leave and offsets follow. Used by one thread. Each call may raise Fatal."""
+
+    @property
+    def waiting(self) -> int:
+        """Slots that are done but for the end of their transaction."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a commit should not wait for its time."""
+
+    def send(self, slot: Slot, outgoing: Outgoing) -> None:
+        """Write what became of a released slot; the ledger is told once it is settled."""
+
+    def poll(self) -> None:
+        """Serve what the brokers said; go on with what is under way."""
+
+    def commit(self) -> None:
+        """Commit what may be committed; it need not have happened when this returns."""
+
+    def settle(self, partitions: Sequence[Partition] | None) -> None:
+        """Have what is released of these partitions, or of all, settled soon: nothing more is to come."""
+
+    def finish(self, partitions: Sequence[Partition] | None) -> None:
+        """The last commit of these partitions, or of all."""
+
+    def dropped(self) -> None:
+        """The ledger has dropped partitions."""
+
+    def close(self) -> None:
+        """Give up what is not settled."""
 
 
 class Run(Protocol):
@@ -135,6 +217,9 @@ class Observer(Protocol):
         """A result was acknowledged: broker timestamp of its record (ms), seconds since it was polled."""
 
     def committed(self, offsets: Mapping[Partition, int]) -> None: ...
+
+    def aborted(self) -> None:
+        """A transaction was aborted; what it held will be written again."""
 
     def state(self, in_flight: int, paused: bool, lanes_busy: int) -> None: ...
 

@@ -30,6 +30,8 @@ Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
 Properties = dict[str, str | int | float | bool]
 
 DEFAULT_COMBINE: Final = "mean"
+AT_LEAST_ONCE_INTERVAL_MS = 1_000
+EXACTLY_ONCE_INTERVAL_MS = 100
 OWNED_PROPERTIES = {
     "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
     "enable.auto.offset.store": "offsets are stored once results are acknowledged",
@@ -42,7 +44,7 @@ OWNED_PROPERTIES = {
     "group.id": "set kafka.group_id",
     "group.protocol": "set kafka.group_protocol",
     "group.instance.id": "set kafka.group_instance_id",
-    "transactional.id": "this version delivers at least once",
+    "transactional.id": "set kafka.delivery",
     "message.max.bytes": "output.max_bytes bounds what is written",
     "message.copy.max.bytes": "output.max_bytes bounds what is written",
     "on_commit": "it is a function, not a property",
@@ -80,8 +82,14 @@ class KafkaSettings(Section):
     """Of results. `key`: by the key, as the Java clients do (murmur2). `source`: the source partition's number."""
     pass_headers: Annotated[tuple[str, ...], _Split, NoDecode] = ("traceparent", "tracestate")
     """Headers that results take over from their messages; `*` for all. Dead letters take over all."""
-    commit_interval_ms: Annotated[int, Field(ge=1, le=600_000)] = 1_000
-    """Time between commits. What was delivered since the last one comes again after a crash."""
+    delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
+    """`exactly-once`: results, dead letters and offsets in one transaction; readers need `read_committed`."""
+    transactional_id_prefix: Annotated[str, Field(min_length=1)] = "winnow"
+    """Exactly once: what the `transactional.id` starts with; the instance's id follows."""
+    instance_id: str | None = None
+    """Exactly once: a name of this worker that no other one has; None takes `group_instance_id`, or the host's name."""
+    commit_interval_ms: Annotated[int | None, Field(ge=1, le=600_000)] = None
+    """Time between commits: what came since comes again after a crash. None is 1,000, and 100 exactly once."""
     connect_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 15_000
     """How long to wait for the brokers at start before giving up."""
     properties: Properties = {}
@@ -90,6 +98,16 @@ class KafkaSettings(Section):
     """Any property of librdkafka, for the consumer alone."""
     producer_properties: Properties = {}
     """Any property of librdkafka, for the producer alone."""
+
+    @property
+    def exactly_once(self) -> bool:
+        return self.delivery == "exactly-once"
+
+    @property
+    def commit_interval(self) -> float:
+        """Seconds."""
+        default = EXACTLY_ONCE_INTERVAL_MS if self.exactly_once else AT_LEAST_ONCE_INTERVAL_MS
+        return (self.commit_interval_ms or default) / 1000
 
     @field_validator("properties", "consumer_properties", "producer_properties")
     @classmethod

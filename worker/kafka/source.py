@@ -149,6 +149,15 @@ class KafkaSource:
         what = "will be redelivered" if error.code() in faults.REDELIVERED else "will be tried again"
         log.warning("commit refused", error=error.name(), consequence=what)
 
+    def membership(self) -> object | None:
+        """The group metadata that KIP-447 fences by.
+
+        A member that the group has thrown out has lost its id, and learns of it with the next poll: its metadata would
+        be that of a client outside of any group, which the coordinator lets pass.
+        """
+        metadata = self._client.consumer_group_metadata()
+        return metadata if self._client.memberid() else None
+
     def ends(self) -> Mapping[Partition, int]:
         ends = {}
         for topic, number in self._assigned:

@@ -15,7 +15,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from worker.pipeline.messages import Outcome, Partition, Record
 
@@ -123,11 +123,15 @@ class Ledger:
         windows = {p: self._windows[p] for p in chosen}
         return {p: end for p, w in windows.items() if (end := _prefix_end(w)) != w.first or end != w.committed}
 
+    def released(self) -> dict[Partition, int]:
+        """Per partition the next offset to read once all that was released is settled, where it is not committed."""
+        return {p: end for p, w in self._windows.items() if (end := _released_end(w)) != w.committed}
+
     def positions(self) -> dict[Partition, int]:
         """The next offset to read after a restart, for each partition that had a record."""
         return {p: _prefix_end(w) for p, w in self._windows.items()}
 
-    def mark_committed(self, offsets: dict[Partition, int]) -> None:
+    def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
         for partition, offset in offsets.items():
             if (window := self._windows.get(partition)) is not None:
                 window.committed = offset
@@ -142,6 +146,11 @@ class Ledger:
         if partitions is None:
             return self.in_flight
         return sum(len(self._windows[p]) for p in partitions if p in self._windows)
+
+    def unreleased(self, partitions: Iterable[Partition] | None = None) -> int:
+        """Slots whose outcome is not known, or not that of one before it, in the given partitions or in all."""
+        chosen = self._windows if partitions is None else [p for p in partitions if p in self._windows]
+        return sum(len(self._windows[p].waiting) for p in chosen)
 
     def drop(self, partitions: Iterable[Partition]) -> int:
         """Forget partitions that are no longer ours. Returns how many unsettled slots were given up."""
@@ -168,6 +177,10 @@ def _prefix_end(window: _Window) -> int:
     if window.waiting:
         return window.waiting[0].record.offset
     return window.last + 1
+
+
+def _released_end(window: _Window) -> int:
+    return window.waiting[0].record.offset if window.waiting else window.last + 1
 
 
 def _size(record: Record) -> int:

@@ -1,0 +1,234 @@
+"""The transactional producer against a real Kafka: what a `read_committed` reader and the group see of it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
+
+from worker.config import KafkaSettings
+from worker.errors import BrokerError
+from worker.kafka.source import KafkaSource
+from worker.kafka.transactions import KafkaTransactions, transactional_id
+from worker.pipeline.messages import Destination, Outgoing
+from worker.ports import AbortNeeded, NotYet, RenewalNeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECONDS = 20.0
+
+
+class Member:
+    """A member of the group that is told of everything and does nothing."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.owned: list[tuple[str, int]] = []
+        self.source = KafkaSource(settings)
+        self.source.start(self)
+
+    def assigned(self, partitions) -> None:
+        self.owned += partitions
+
+    def revoked(self, partitions) -> None:
+        self.owned = [p for p in self.owned if p not in partitions]
+
+    lost = revoked
+
+    def refused(self) -> None:
+        """Nothing is committed outside of transactions."""
+
+    def join(self) -> None:
+        until(lambda: self.source.poll(1, 0.05) or self.owned)
+
+
+class Place:
+    """Topics of one test's own, and what is seen in them."""
+
+    def __init__(self, servers: str, name: str, output: str, dead: str, source: str) -> None:
+        self.settings = KafkaSettings(
+            bootstrap_servers=servers, group_id=f"group-{name}", input_topics=(source,), output_topic=output,
+            dead_letter_topic=dead, delivery="exactly-once", transactional_id_prefix=f"id-{name}", instance_id="one",
+            consumer_properties={"session.timeout.ms": 6000},
+        )  # fmt: skip
+        self.input = source
+
+    def transactions(self, **changes: object) -> KafkaTransactions:
+        return KafkaTransactions(self.settings.model_copy(update=changes), 1_000_000, time.monotonic)
+
+    def seen(self) -> list[bytes]:
+        """All values that are visible, of results and dead letters."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.bootstrap_servers,
+                "group.id": "reader",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "log_level": 0,
+            }
+        )
+        topics = (self.settings.output_topic, self.settings.dead_letter_topic)
+        consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING) for topic in topics])
+        values, ends = [], 0
+        while ends < len(topics):
+            message = consumer.poll(SECONDS)
+            assert message is not None
+            if message.error() is None:
+                values.append(message.value())
+            else:
+                ends += 1
+        consumer.close()
+        return values
+
+    def committed(self) -> int:
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.bootstrap_servers,
+                "group.id": self.settings.group_id,
+                "log_level": 0,
+            }
+        )
+        found = consumer.committed([TopicPartition(self.input, 0)], timeout=SECONDS)[0].offset
+        consumer.close()
+        return int(found)
+
+
+@pytest.fixture
+def place(kafka, topics) -> Place:
+    return Place(kafka.bootstrap_servers, uuid4().hex[:8], topics("out"), topics("dead"), topics("in"))
+
+
+@pytest.fixture
+def member(place) -> Iterator[Member]:
+    member = Member(place.settings)
+    member.join()
+    yield member
+    member.source.close()
+
+
+def until(done: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not done():
+        assert time.monotonic() < deadline
+
+
+def again(call: Callable[..., None], *arguments: object) -> None:
+    """Make a call until it has ended."""
+    deadline = time.monotonic() + SECONDS
+    while True:
+        try:
+            call(*arguments)
+        except NotYet:
+            assert time.monotonic() < deadline
+        else:
+            return
+
+
+def result(value: bytes, destination: Destination = Destination.OUTPUT) -> Outgoing:
+    return Outgoing(destination, b"key", value, [], ("in", 0))
+
+
+def test_results_dead_letters_and_offsets_count_together(place, member):
+    transactions = place.transactions()
+    transactions.send(result(b"a result"))
+    transactions.send(result(b"a dead letter", Destination.DEAD_LETTER))
+    again(transactions.send_offsets, {(place.input, 0): 2}, member.source.membership())
+    assert place.seen() == []
+    again(transactions.commit)
+    assert sorted(place.seen()) == [b"a dead letter", b"a result"]
+    assert place.committed() == 2
+
+
+def test_what_is_aborted_is_never_seen(place, member):
+    transactions = place.transactions()
+    transactions.send(result(b"aborted"))
+    again(transactions.send_offsets, {(place.input, 0): 7}, member.source.membership())
+    again(transactions.abort)
+    transactions.send(result(b"committed"))
+    again(transactions.send_offsets, {(place.input, 0): 1}, member.source.membership())
+    again(transactions.commit)
+    assert place.seen() == [b"committed"]
+    assert place.committed() == 1
+
+
+def test_a_successor_ends_the_transaction_of_the_one_before(place):
+    first = place.transactions()
+    first.send(result(b"of the first"))
+    second = place.transactions()
+    with pytest.raises(BrokerError, match=r"Another worker uses the transactional\.id"):
+        again(first.commit)
+    second.send(result(b"of the second"))
+    again(second.commit)
+    assert place.seen() == [b"of the second"]
+
+
+def test_a_transaction_older_than_its_timeout_takes_a_new_producer(place):
+    """The coordinator looks for those once a second here."""
+    transactions = place.transactions(producer_properties={"transaction.timeout.ms": 1000})
+    transactions.send(result(b"too slow"))
+
+    def ended() -> bool:
+        try:
+            transactions.commit()
+        except (RenewalNeeded, AbortNeeded):
+            return True
+        except NotYet:
+            return False
+        pytest.fail("a transaction of another age was committed")
+
+    time.sleep(3.5)  # its age is what is tested
+    until(ended)
+    again(transactions.renew)
+    transactions.send(result(b"again"))
+    again(transactions.commit)
+    assert place.seen() == [b"again"]
+
+
+def test_offsets_of_an_earlier_generation_are_refused(place, member):
+    """A zombie's transaction is fenced by its group, whatever its transactional id."""
+    stale = member.source.membership()
+    other = Member(place.settings)
+    until(lambda: member.source.poll(1, 0.05) or other.source.poll(1, 0.05) or other.owned or other.source.membership())
+    member.source.close()
+    until(lambda: other.source.poll(1, 0.05) or other.owned)
+    transactions = place.transactions()
+    transactions.send(result(b"of a zombie"))
+    with pytest.raises((AbortNeeded, RenewalNeeded)):
+        again(transactions.send_offsets, {(place.input, 0): 5}, stale)
+    again(transactions.abort)
+    transactions.close()
+    assert place.seen() == []
+    other.source.close()
+    assert place.committed() < 0
+
+
+def test_who_is_no_member_has_no_membership(place, member):
+    assert member.source.membership() is not None
+    apart = KafkaSource(place.settings)
+    apart.start(member)
+    assert apart.membership() is None
+    apart.close()
+
+
+def test_close_leaves_nothing_open(place):
+    transactions = place.transactions()
+    transactions.send(result(b"given up"))
+    transactions.close()
+    assert place.seen() == []
+
+
+def test_brokers_that_cannot_do_it_say_so():
+    settings = KafkaSettings(bootstrap_servers="127.0.0.1:1", delivery="exactly-once", connect_timeout_ms=500)
+    with pytest.raises(BrokerError, match=r"transaction coordinator did not answer within 0\.5 s"):
+        KafkaTransactions(settings, 1_000_000, time.monotonic)
+
+
+def test_the_id_is_the_prefix_and_a_name_of_the_worker():
+    named = KafkaSettings(transactional_id_prefix="spam", instance_id="pod-3")
+    assert transactional_id(named) == "spam-pod-3"
+    static = KafkaSettings(transactional_id_prefix="spam", group_instance_id="member-2")
+    assert transactional_id(static) == "spam-member-2"
+    assert transactional_id(KafkaSettings()).startswith("winnow-")

@@ -1,0 +1,116 @@
+"""What both producers share: where a record goes, and what happens while the client's queue is full."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from confluent_kafka import KafkaException, Producer
+
+from worker.errors import DeliveryError, Fatal
+from worker.kafka import clients, faults
+from worker.pipeline.messages import Destination
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
+
+    from worker.config import KafkaSettings
+    from worker.pipeline.messages import Outgoing
+    from worker.ports import Clock
+
+log = structlog.get_logger("kafka")
+FULL_QUEUE_PATIENCE = 60.0
+"""Seconds for which a full producer queue is waited out."""
+
+
+class Writer:
+    """A producer and the topics that it writes to.
+
+    Attributes:
+        failed: why the worker cannot go on, once it is known.
+
+    Raises:
+        ConfigError: the client refuses its properties.
+    """
+
+    def __init__(
+        self,
+        kafka: KafkaSettings,
+        max_bytes: int,
+        clock: Clock,
+        defaults: clients.Properties | None = None,
+        fatal: Callable[[KafkaError], Fatal | None] = faults.fatal,
+    ) -> None:
+        """Make the client.
+
+        Args:
+            kafka: topics and properties.
+            max_bytes: bound on what is written.
+            clock: for what is waited out.
+            defaults: properties under those of the user.
+            fatal: which of the errors that the client reports by itself end the worker.
+        """
+        self._clock = clock
+        self._fatal = fatal
+        self._by_source = kafka.output_partition == "source"
+        self._topics = {Destination.OUTPUT: kafka.output_topic, Destination.DEAD_LETTER: kafka.dead_letter_topic}
+        self.failed: Fatal | None = None
+        try:
+            properties = (defaults or {}) | clients.producer(kafka, max_bytes, self._on_error)
+            self.producer = Producer(properties, logger=logging.getLogger("librdkafka"))
+        except (KafkaException, TypeError, ValueError) as error:
+            raise clients.refused(error) from None
+
+    def produce(self, outgoing: Outgoing, report: Callable[[KafkaError | None, Any], None]) -> None:
+        """Hand a record to the client; `report` is called with its fate from `poll`.
+
+        Raises:
+            KafkaException: the client refuses it.
+            DeliveryError: the client's queue stays full.
+        """
+        topic = self._topics[outgoing.destination]
+        options: dict[str, Any] = {"on_delivery": report}
+        if outgoing.headers:
+            options["headers"] = outgoing.headers
+        if self._by_source and outgoing.destination is Destination.OUTPUT:
+            options["partition"] = outgoing.source[1]
+        deadline = None
+        while True:
+            try:
+                self.producer.produce(topic, outgoing.value, outgoing.key, **options)
+                return
+            except BufferError:
+                if self.failed is not None:
+                    raise self.failed from None
+                now = self._clock()
+                deadline = now + FULL_QUEUE_PATIENCE if deadline is None else deadline
+                if now > deadline:
+                    raise DeliveryError(f"The queue of records for {topic!r} has been full for a minute.") from None
+                self.producer.poll(0.05)
+
+    def topic(self, outgoing: Outgoing) -> str:
+        return self._topics[outgoing.destination]
+
+    def poll(self) -> None:
+        """Serve the client's callbacks. Raises what made the worker unable to go on."""
+        self.producer.poll(0)
+        if self.failed is not None:
+            raise self.failed
+
+    def fail(self, error: Fatal | None) -> None:
+        """Keep the first reason to end; for callbacks of the client, which never raise."""
+        self.failed = self.failed or error
+
+    def _on_error(self, error: KafkaError) -> None:
+        log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
+        self.fail(self._fatal(error))
+
+
+def undeliverable(topic: str, error: KafkaError) -> Fatal:
+    return DeliveryError(
+        f"A record could not be written to {topic!r}: {error.str()}. Its offset was not committed; it will be "
+        "read again when the worker starts."
+    )
