@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("graph", "stream", "latency", "footprint", "report")
+NAMES = ("graph", "stream", "delivery", "latency", "footprint", "report")
 # The graph is compared with what torch exports, which needs the extra `train`: by its name only.
 ALL = NAMES[1:]
 

@@ -90,16 +90,16 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 class Worker:
-    """`winnow run` in a process of its own."""
+    """`winnow run` in a process of its own; `module` may be `bench.stub`, whose model costs nothing."""
 
-    def __init__(self, port: int, **settings: object) -> None:
+    def __init__(self, port: int, module: str = "worker", /, **settings: object) -> None:
         settings = {"serving__host": "127.0.0.1", "serving__port": port, "logging__level": "warning"} | settings
         flags = [
             part for name, value in settings.items() for part in ("--set", f"{name.replace('__', '.', 1)}={value}")
         ]
         self.port = port
         self.spawned = time.perf_counter()
-        self.process = subprocess.Popen([sys.executable, "-m", "worker", "run", *flags], stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen([sys.executable, "-m", module, "run", *flags], stdin=subprocess.DEVNULL)
 
     def ready(self, seconds: float = 60.0) -> float:
         """Wait until it is ready; seconds since it was spawned."""

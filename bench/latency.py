@@ -10,7 +10,7 @@ import argparse
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 import orjson
@@ -50,14 +50,25 @@ def send(feeder: Feeder, texts: Sequence[str], rate: float, sent: dict[str, floa
     feeder.flush()
 
 
-def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Per message seconds from append to append, and from intended send to receipt."""
+class Seconds(NamedTuple):
+    """Per message, by its place."""
+
+    appended: dict[str, float]
+    """From append to append."""
+    visible: dict[str, float]
+    """From append to a `read_committed` reader's receipt, both by this machine's clock."""
+    received: dict[str, float]
+    """From intended send to receipt."""
+
+
+def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str, /, **settings: object) -> Seconds:
+    """Send at a rate and time each message's result."""
     name = uuid4().hex[:8]
     broker.create_topics({f"in-{name}": 6, f"out-{name}": 6, f"dead-{name}": 1}, APPEND_TIME)
     with kit.Worker(
         kit.free_port(), kafka__bootstrap_servers=broker.bootstrap_servers, kafka__group_id=name,
         kafka__input_topics=f"in-{name}", kafka__output_topic=f"out-{name}", kafka__dead_letter_topic=f"dead-{name}",
-        model__bundle=bundle,
+        model__bundle=bundle, **settings,
     ) as worker:  # fmt: skip
         worker.ready()
         reader = Reader(broker.bootstrap_servers, [f"out-{name}"])
@@ -65,14 +76,15 @@ def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str) -> tupl
         sent: dict[str, float] = {}
         sender = threading.Thread(target=send, args=(feeder, texts, rate, sent))
         sender.start()
-        appended: dict[str, float] = {}
-        received: dict[str, float] = {}
-        while len(received) < len(texts):
+        seconds = Seconds({}, {}, {})
+        while len(seconds.received) < len(texts):
             for record in reader.poll(1, 0.5):
-                now = time.perf_counter()
+                now, clock = time.perf_counter(), time.time()
                 result = orjson.loads(record.value or b"")
-                appended[result["id"]] = ((record.timestamp or 0) - result["source"]["timestamp"]) / 1000
-                received[result["id"]] = now - sent[result["id"]]
+                arrived = result["source"]["timestamp"] / 1000
+                seconds.appended[result["id"]] = (record.timestamp or 0) / 1000 - arrived
+                seconds.visible[result["id"]] = clock - arrived
+                seconds.received[result["id"]] = now - sent[result["id"]]
         sender.join()
         for name in ("worker_seconds", 'stage_seconds{stage="queue"}', 'stage_seconds{stage="infer"}'):
             metric, brace, labels = name.partition("{")
@@ -80,7 +92,7 @@ def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str) -> tupl
             print(f"{name:30} mean {1000 * total / count:.2f} ms")
         worker.stop()
     reader.close()
-    return appended, received
+    return seconds
 
 
 def main() -> None:
@@ -89,20 +101,28 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--bundle", default="default")
+    parser.add_argument("--set", action="append", default=[], help="SECTION__NAME=VALUE; may be repeated")
     parser.add_argument("--name", default="latency", help="of the results file")
     options = parser.parse_args()
     texts = kit.texts(int(options.rate * options.seconds), options.texts)
     model = open_model(ModelSettings(bundle=options.bundle))
-    conditions = kit.machine() | {"bundle": model.identity.name, "rate": options.rate, "messages": len(texts)}
+    conditions = kit.machine() | {
+        "bundle": model.identity.name,
+        "rate": options.rate,
+        "messages": len(texts),
+        "settings": options.set,
+    }
     bare = bare_inference(model, texts)
     with kit.kafka() as broker:
-        appended, received = measure(broker, texts, options.rate, options.bundle)
-    warm = [key for key in appended if int(key) >= options.rate]  # the first second opens connections
+        settings = dict(each.split("=", 1) for each in options.set)
+        seconds = measure(broker, texts, options.rate, options.bundle, **settings)
+    warm = [key for key in seconds.appended if int(key) >= options.rate]  # the first second opens connections
     figures = {
         "bare_inference_ms": _quantiles([bare[k] for k in warm]),
-        "arrival_to_result_ms": _quantiles([appended[k] for k in warm]),
-        "added_ms": _quantiles([appended[k] - bare[k] for k in warm]),
-        "send_to_receipt_ms": _quantiles([received[k] for k in warm]),
+        "arrival_to_result_ms": _quantiles([seconds.appended[k] for k in warm]),
+        "added_ms": _quantiles([seconds.appended[k] - bare[k] for k in warm]),
+        "added_visible_ms": _quantiles([seconds.visible[k] - bare[k] for k in warm]),
+        "send_to_receipt_ms": _quantiles([seconds.received[k] for k in warm]),
     }
     for name, values in figures.items():
         print(f"{name:24} " + "  ".join(f"{q} {v:.2f}" for q, v in values.items()))

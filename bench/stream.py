@@ -60,7 +60,9 @@ def ceiling(model: Any, ids: Sequence[list[int]]) -> float:
     return len(ids) / (time.perf_counter() - started)
 
 
-def stream(broker: Any, texts: Sequence[str], bundle: str, **settings: object) -> tuple[float, float]:
+def stream(
+    broker: Any, texts: Sequence[str], bundle: str, module: str = "worker", /, **settings: object
+) -> tuple[float, float]:
     """Messages a second of the worker on a backlog, and padding by tokens."""
     name = uuid4().hex[:8]
     topics = {f"in-{name}": PARTITIONS, f"out-{name}": PARTITIONS, f"dead-{name}": 1}
@@ -70,7 +72,7 @@ def stream(broker: Any, texts: Sequence[str], bundle: str, **settings: object) -
         feeder.send(orjson.dumps({"id": str(number), "text": text}), str(number).encode())
     feeder.flush()
     with kit.Worker(
-        kit.free_port(), kafka__bootstrap_servers=broker.bootstrap_servers, kafka__group_id=name,
+        kit.free_port(), module, kafka__bootstrap_servers=broker.bootstrap_servers, kafka__group_id=name,
         kafka__input_topics=f"in-{name}", kafka__output_topic=f"out-{name}", kafka__dead_letter_topic=f"dead-{name}",
         model__bundle=bundle, **settings,
     ) as worker:  # fmt: skip

@@ -102,16 +102,21 @@ def row(name: str, found: dict[str, Any]) -> str:
         headline(found["int8"]),
         headline(found["fp32"]),
         f"{found['same_decision']:.4f}",
-        f"{found['int8']['calibration_error']:.3f}",
+        _error(found["int8"].get("calibration_error")),
         f"{found['seconds'] / 60:.1f} min",
     ]
     return f"| {' | '.join(cells)} |\n"
 
 
+def _error(found: float | None) -> str:
+    """A value has no score that could be calibrated."""
+    return "–" if found is None else f"{found:.3f}"
+
+
 def headline(found: dict[str, Any]) -> str:
     """The figures that the task is known by."""
     if found["task"] == "regression":
-        return f"MAE {found['mae']:.4f}"
+        return f"MAE {found['mean_absolute_error']:.4f}"
     if found["task"] == "token":
         return f"span F1 {found['spans']['f1']:.4f}"
     if found["task"] == "multi-label":

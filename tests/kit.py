@@ -14,6 +14,7 @@ from worker.loop import Bounds, Loop, Steps
 from worker.memory import MemoryLog, MemorySink, MemorySource, MemoryTransactions
 from worker.pipeline.batcher import Batcher, bucket_edges
 from worker.pipeline.batches import Item
+from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import json_decoder
 from worker.pipeline.encode import Encoder, ModelIdentity
 from worker.pipeline.ledger import Ledger
@@ -105,10 +106,10 @@ class StubClassifier:
 
 
 def tokenize(texts: Sequence[str]) -> list[Encoded]:
-    """A token a word, and two special ones. Refuses a call in which a text says UNTOKENIZABLE."""
+    """A token a word, and two special ones; none for NOTHING. Refuses a call in which a text says UNTOKENIZABLE."""
     if any("UNTOKENIZABLE" in text for text in texts):
         raise TypeError("a text that cannot be tokenized")
-    return [Encoded([101, *([7] * len(text.split())), 102], False) for text in texts]
+    return [Encoded([] if text == "NOTHING" else [101, *([7] * len(text.split())), 102], False) for text in texts]
 
 
 class InlineLanes(Lanes):
@@ -181,6 +182,7 @@ def bench(
     sink: MemorySink | None = None,
     transactions: MemoryTransactions | None = None,
     windows: Windows | None = None,
+    breaker: Breaker | None = None,
     max_characters: int = 2_000,
     **bounds: float,
 ) -> Bench:
@@ -202,11 +204,11 @@ def bench(
     delivery = (
         AtLeastOnce(source, sink, ledger, clock, heard)
         if transactions is None
-        else ExactlyOnce(source, transactions, ledger, clock, heard)
+        else ExactlyOnce(source, transactions, ledger, clock, heard, 1 << 20)
     )
     loop = Loop(
         source, delivery, steps,
-        bounds=Bounds(**(limits | bounds)), tombstone=tombstone, clock=clock,
+        bounds=Bounds(**(limits | bounds)), breaker=breaker or Breaker(1_000, None), tombstone=tombstone, clock=clock,
         observer=heard, health=health,
     )  # fmt: skip
     threads.start()

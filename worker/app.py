@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from worker.delivery import AtLeastOnce, ExactlyOnce
 from worker.health import Health
 from worker.http import HttpServer
-from worker.kafka import topics
+from worker.kafka import clients, topics
 from worker.kafka.sink import KafkaSink
 from worker.kafka.source import KafkaSource
 from worker.kafka.transactions import KafkaTransactions
@@ -20,8 +20,10 @@ from worker.loop import Bounds, Loop, Steps
 from worker.metrics import Metrics
 from worker.opening import DEFAULT_BUNDLE, Model, bundle_folder, open_model
 from worker.pipeline.batcher import Batcher, bucket_edges
+from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import json_decoder, text_decoder
 from worker.pipeline.encode import Encoder
+from worker.pipeline.error_headers import connect_headers, spring_headers
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Forward, Rejection, Skip
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from worker.config import InputSettings, Settings
     from worker.pipeline.decode import Decoder
+    from worker.pipeline.error_headers import ErrorHeaders
     from worker.ports import Delivery, Sink, Source
 
 __all__ = ["DEFAULT_BUNDLE", "Model", "Worker", "bundle_folder", "decoder", "open_model", "tombstone"]
@@ -48,6 +51,11 @@ def tombstone(settings: InputSettings) -> Skip | Forward | Rejection:
     if settings.tombstones == "forward":
         return Forward()
     return Rejection("decode", "tombstone", "The message has no value.", "InvalidMessage")
+
+
+def error_headers(settings: Settings) -> ErrorHeaders:
+    """What dead letters are told by."""
+    return connect_headers if settings.dead_letters.headers == "connect" else spring_headers(settings.kafka.group_id)
 
 
 class Worker:
@@ -71,16 +79,18 @@ class Worker:
         self.model = open_model(settings.model, settings.entities, settings.decision)
         self.metrics = Metrics(self.registry, self.model.answers, self.model.types)
         self.metrics.describe(self.model.identity, self.model.lanes)
-        if source is None or sink is None:
-            topics.prepare(settings.kafka)
+        limit = topics.prepare(settings.kafka) if source is None or sink is None else None
+        self._write_bounds = clients.write_bounds(settings.output.max_bytes, limit)
         self.lanes = Lanes(self.model.classifier, self.model.lanes, clock, settings.model.run_timeout_ms / 1000)
         self._source = source or KafkaSource(settings.kafka)
         steps = self._steps()
+        self._delivery = self._made_delivery(steps.ledger, sink)
         self.loop = Loop(
             self._source,
-            self._delivery(steps.ledger, sink),
+            self._delivery,
             steps,
             bounds=self._bounds(),
+            breaker=self._breaker(),
             tombstone=tombstone(settings.input),
             clock=clock,
             observer=self.metrics,
@@ -104,6 +114,7 @@ class Worker:
 
     def abandon(self) -> None:
         """Leave the group after a fatal error, so that others take over soon; nothing is committed."""
+        self._delivery.close()
         self._source.close()
         if self.http is not None:
             self.http.close()
@@ -116,11 +127,12 @@ class Worker:
         server.start()
         return server
 
-    def _delivery(self, ledger: Ledger, sink: Sink | None) -> Delivery:
-        kafka, max_bytes, clock = self._settings.kafka, self._settings.output.max_bytes, self._clock
+    def _made_delivery(self, ledger: Ledger, sink: Sink | None) -> Delivery:
+        kafka, max_bytes, clock = self._settings.kafka, self._write_bounds.batch, self._clock
         if sink is None and kafka.exactly_once:
             transactions = KafkaTransactions(kafka, max_bytes, clock)
-            return ExactlyOnce(self._source, transactions, ledger, clock, self.metrics)
+            most_bytes = self._settings.batching.max_in_flight_bytes // 2
+            return ExactlyOnce(self._source, transactions, ledger, clock, self.metrics, most_bytes)
         return AtLeastOnce(self._source, sink or KafkaSink(kafka, max_bytes, clock), ledger, clock, self.metrics)
 
     def _steps(self) -> Steps:
@@ -137,9 +149,19 @@ class Worker:
             ),
             self.lanes,
             Ledger(),
-            Encoder(model.identity, output.all_scores, settings.kafka.pass_headers, output.max_bytes),
+            Encoder(
+                model.identity,
+                output.all_scores,
+                settings.kafka.pass_headers,
+                self._write_bounds.record,
+                error_headers(settings),
+            ),
             model.windows(batching),
         )
+
+    def _breaker(self) -> Breaker:
+        letters = self._settings.dead_letters
+        return Breaker(letters.window, letters.max_share, letters.min_messages)
 
     def _bounds(self) -> Bounds:
         settings = self._settings

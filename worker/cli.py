@@ -1,18 +1,20 @@
 """The command line: `winnow` and `python -m worker`. With config.py the only reader of argv and environ.
 
 Exit codes: 0 done; 1 a bug; 2 wrong usage or configuration; 3 the bundle; 4 the brokers; 5 a topic; 6 a record
-could not be written; 7 a thread died or hung; 130 ended at once by a second signal.
+could not be written; 7 a thread died or hung; 8 an audit found messages lost, doubled, out of order or answered
+wrongly; 130 ended before its time by a signal.
 """
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
 
 import typer
 
 import worker
+from worker.cli_operations import ConfigFile, Set, audit, dlq_app
 from worker.cli_training import AsJson, evaluate, threshold, train
 from worker.errors import Fatal
 
@@ -28,12 +30,8 @@ config_app = typer.Typer(help="Show, check and describe the configuration.", no_
 model_app = typer.Typer(help="Make model bundles, and look at them.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 app.add_typer(model_app, name="model")
+app.add_typer(dlq_app, name="dlq")
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", show_default=False)]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="SECTION.NAME=VALUE", help="A setting; may be repeated.", show_default=False),
-]
 Bundle = Annotated[str, typer.Option("--bundle", "-b", help="Folder of the bundle; `default` comes with Winnow.")]
 BrokerKind = Annotated[
     Literal["auto", "apache", "mock"],
@@ -235,7 +233,7 @@ def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
     model.verify(bundle)
 
 
-for command in (train, evaluate, threshold):
+for command in (train, evaluate, threshold, audit):
     app.command()(command)
 
 

@@ -52,7 +52,7 @@ Patience = Annotated[int, typer.Option(min=1, help="Stop after so many epochs wi
 Batch = Annotated[int | None, typer.Option(min=1, help="Texts in a step.", show_default="32; 64 for a head alone")]
 Rate = Annotated[
     float | None,
-    typer.Option(min=0, help="Learning rate.", show_default="2e-4, less for wide encoders; 2e-3 for a head alone"),
+    typer.Option(min=1e-9, help="Learning rate.", show_default="2e-4, less for wide encoders; 2e-3 for a head alone"),
 ]
 LabelWeights = Annotated[
     Literal["none", "root", "balanced"],
@@ -79,8 +79,13 @@ Compare = Annotated[
 ]
 Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report, too.", show_default=False)]
 Aggregation = Annotated[
-    Literal["simple", "first", "average", "max"],
-    typer.Option(help="How the worker makes entities of tokens; its setting `entities.aggregation`."),
+    Literal["simple", "first", "average", "max"] | None,
+    typer.Option(help="How tokens become entities; short for `--set entities.aggregation=…`.", show_default=False),
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="SECTION.NAME=VALUE", help="A setting; may be repeated.", show_default=False),
 ]
 LeastPrecision = Annotated[
     float | None,
@@ -147,11 +152,13 @@ def train(
 
     Head alone: `winnow train --base minilm --data train.csv --freeze-encoder --out quick`
     """
-    from worker.commands import train as command
-
-    wanted = {key: value for key, value in locals().items() if key not in ("command", "text_field", "label_field")}
+    wanted = {key: value for key, value in locals().items() if key not in ("text_field", "label_field")}
     wanted["share"] = wanted.pop("validation_share")
-    command.train(wanted, text_field, label_field)
+
+    from worker.commands import train as command
+    from worker.model.data import Fields
+
+    command.train(wanted, Fields(text_field, label_field))
 
 
 def evaluate(
@@ -159,22 +166,30 @@ def evaluate(
     data: DataArgument,
     compare: Compare = None,
     report: Report = None,
-    aggregation: Aggregation = "simple",
+    aggregation: Aggregation = None,
+    config: ConfigFile = None,
+    assign: Set = None,
     as_json: AsJson = False,
     text_field: TextField = "text",
     label_field: LabelField = "label",
 ) -> None:
     """Measure a bundle on labelled texts: accuracy, precision, recall, F1, areas, calibration, entities.
 
-    Needs the extra [evaluate]; no torch.
+    Texts are cut, read in windows and decided on as the worker does with the settings of `--config` and `--set`. They
+    are the defaults, whatever the environment says, unless one of the two is given. Needs the extra [evaluate]; no
+    torch.
 
     Example: `winnow evaluate intents/bundle test.jsonl --report report.html`
+
+    As deployed: `winnow evaluate intents/bundle test.jsonl --config winnow.toml`
 
     Two bundles: `winnow evaluate intents/bundle test.jsonl --compare quick/bundle`
     """
     from worker.commands import evaluate as command
+    from worker.model.data import Fields
 
-    command.evaluate(command.Options(bundle, data, compare, report, aggregation, as_json, text_field, label_field))
+    fields = Fields(text_field, label_field)
+    command.evaluate(command.Options(bundle, data, compare, report, aggregation, as_json, fields, config, assign or []))
 
 
 def threshold(
@@ -185,19 +200,23 @@ def threshold(
     cost: Cost = None,
     label: Label = None,
     write: Write = False,
+    config: ConfigFile = None,
+    assign: Set = None,
     as_json: AsJson = False,
     text_field: TextField = "text",
     label_field: LabelField = "label",
 ) -> None:
     """Choose from what score on a label is given, by labelled texts that the bundle was not trained on.
 
-    One goal is needed: `--precision`, `--recall` or `--cost`. Needs the extra [evaluate]; no torch.
+    One goal is needed: `--precision`, `--recall` or `--cost`. Of the settings of `--config` and `--set` those count
+    that say how much of a text is read. Needs the extra [evaluate]; no torch.
 
     Example: `winnow threshold spam/bundle validation.jsonl --precision 0.99`, then the same with `--write`
 
     By cost: `winnow threshold spam/bundle validation.jsonl --label spam --cost fp=5,fn=1`
     """
     from worker.commands import threshold as command
+    from worker.model.data import Fields
 
-    goal = command.Goal(precision, recall, cost)
-    command.threshold(bundle, data, goal, label or [], write, as_json, (text_field, label_field))
+    goal, fields = command.Goal(precision, recall, cost), Fields(text_field, label_field)
+    command.threshold(command.Options(bundle, data, goal, label or [], write, as_json, fields, config, assign or []))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,12 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from worker.config_providers import is_reference
 from worker.errors import ConfigError
 from worker.sections import (
     OWNED_PROPERTIES,
     BatchingSettings,
+    DeadLetterSettings,
     DecisionSettings,
     EntitySettings,
     InputSettings,
@@ -37,7 +40,7 @@ from worker.sections import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pydantic.fields import FieldInfo
@@ -46,6 +49,7 @@ __all__ = [
     "MASK",
     "OWNED_PROPERTIES",
     "BatchingSettings",
+    "DeadLetterSettings",
     "DecisionSettings",
     "EntitySettings",
     "InputSettings",
@@ -57,13 +61,26 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "ShutdownSettings",
+    "environment",
     "environment_name",
     "load",
     "masked",
     "reference",
 ]
 
-SECRET_WORDS = ("password", "passphrase", "secret", "token", "key.pem", "credential", "userinfo", "sasl.jaas.config")
+SECRET_WORDS = (
+    "password",
+    "passphrase",
+    "secret",
+    "token",
+    "key.pem",
+    "ssl_key",
+    "credential",
+    "userinfo",
+    "user.info",
+    "jaas.config",
+    "oauthbearer.config",
+)
 MASK = "********"
 DEFAULT_POLL_INTERVAL_MS = 300_000
 
@@ -82,6 +99,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     input: InputSettings = InputSettings()
     output: OutputSettings = OutputSettings()
+    dead_letters: DeadLetterSettings = DeadLetterSettings()
     batching: BatchingSettings = BatchingSettings()
     model: ModelSettings = ModelSettings()
     entities: EntitySettings = EntitySettings()
@@ -146,20 +164,27 @@ def environment_name(setting: str) -> str:
     return "WINNOW_" + setting.replace(".", "__").upper()
 
 
+def environment() -> Mapping[str, str]:
+    """This process's variables, for references to them."""
+    return os.environ
+
+
 def masked(settings: Settings) -> dict[str, Any]:
-    """All values as JSON can hold them, secrets replaced."""
-    return _mask(settings.model_dump(mode="json"))
-
-
-def _mask(values: dict[str, Any]) -> dict[str, Any]:
+    """All values as JSON can hold them; secrets in tables of properties replaced, references to them not."""
+    sections = settings.model_dump(mode="json")
     return {
-        name: _mask(value) if isinstance(value, dict) else MASK if _is_secret(name) and value else value
-        for name, value in values.items()
+        section: {name: _mask(value) if isinstance(value, dict) else value for name, value in values.items()}
+        for section, values in sections.items()
     }
 
 
-def _is_secret(name: str) -> bool:
-    return "." in name and any(word in name for word in SECRET_WORDS)
+def _mask(properties: dict[str, Any]) -> dict[str, Any]:
+    return {name: MASK if _is_secret(name, value) else value for name, value in properties.items()}
+
+
+def _is_secret(name: str, value: Any) -> bool:
+    named = any(word in name.lower() for word in SECRET_WORDS)
+    return named and bool(value) and not is_reference(value)
 
 
 def _section(field: FieldInfo) -> type[Section]:
@@ -196,7 +221,7 @@ def _nested(assignments: Iterable[str]) -> dict[str, Any]:
         name, equals, value = assignment.partition("=")
         section, dot, key = name.strip().partition(".")
         if not (equals and dot):
-            raise ConfigError(f"{assignment!r} is no assignment; write --set section.name=value.")
+            raise ConfigError(f"{_name(assignment)!r} is no assignment; write --set section.name=value.")
         target = values.setdefault(section, {})
         table, dot, prop = key.partition(".")
         if not dot:
@@ -204,8 +229,15 @@ def _nested(assignments: Iterable[str]) -> dict[str, Any]:
         elif isinstance(target.setdefault(table, {}), dict):
             target[table][prop] = value
         else:
-            raise ConfigError(f"{assignment!r} sets an entry of {section}.{table}, which was set as a whole before.")
+            raise ConfigError(
+                f"{_name(assignment)!r} is an entry of {section}.{table}, which was set as a whole before."
+            )
     return values
+
+
+def _name(assignment: str) -> str:
+    """What an assignment begins with: what follows may be a secret."""
+    return re.split(r"[^A-Za-z0-9_.-]", assignment.strip(), maxsplit=1)[0]
 
 
 def _sentence(error: Any) -> str:

@@ -56,7 +56,7 @@ class AtLeastOnce:
     def finish(self, partitions: Sequence[Partition] | None) -> None:
         self._commit(self._ledger.settled(partitions), wait=True)
 
-    def dropped(self) -> None:
+    def dropped(self, partitions: Sequence[Partition]) -> None:
         """What was written of them is written; its offsets are never committed."""
 
     def close(self) -> None:
@@ -88,8 +88,15 @@ class ExactlyOnce:
     """
 
     def __init__(
-        self, source: Source, transactions: Transactions, ledger: Ledger, clock: Clock, observer: Observer
+        self,
+        source: Source,
+        transactions: Transactions,
+        ledger: Ledger,
+        clock: Clock,
+        observer: Observer,
+        most_bytes: int,
     ) -> None:
+        """Make it; `most_bytes` of message values are the most that a transaction takes before it is committed."""
         self._source = source
         self._transactions = transactions
         self._ledger = ledger
@@ -97,8 +104,11 @@ class ExactlyOnce:
         self._observer = observer
         self._written: list[_Written] = []
         self._next: deque[_Written] = deque()
+        self._most_bytes = most_bytes
+        self._bytes = 0
         self._offsets: dict[Partition, int] = {}
         self._step: Callable[[], None] | None = None
+        self._commit_tried = False
 
     @property
     def waiting(self) -> int:
@@ -106,7 +116,7 @@ class ExactlyOnce:
 
     @property
     def full(self) -> bool:
-        return len(self._written) >= MOST_IN_TRANSACTION
+        return len(self._written) >= MOST_IN_TRANSACTION or self._bytes >= self._most_bytes
 
     def send(self, slot: Slot, outgoing: Outgoing) -> None:
         self._next.append(_Written(slot, outgoing))
@@ -120,7 +130,7 @@ class ExactlyOnce:
         if self._step is None and (offsets := self._ledger.released()):
             self._offsets = offsets
             self._step = self._send_offsets
-        self._go_on()
+            self._go_on()
 
     def settle(self, partitions: Sequence[Partition] | None) -> None:
         if not self._ledger.unreleased(partitions):
@@ -129,9 +139,17 @@ class ExactlyOnce:
     def finish(self, partitions: Sequence[Partition] | None) -> None:  # noqa: ARG002 - a transaction is of all
         self.commit()
 
-    def dropped(self) -> None:
-        """What was written for partitions that have gone must not count, unless their offsets are in it already."""
-        if self._step in (None, self._send_offsets) and any(each.slot.dropped for each in self._written):
+    def dropped(self, partitions: Sequence[Partition]) -> None:
+        """What was written for partitions that have gone must not count, unless its commit is under way.
+
+        Neither may their offsets: those that are to be sent again would go under a membership that has not got them.
+        """
+        self._next = deque(each for each in self._next if not each.slot.dropped)
+        written = any(each.slot.dropped for each in self._written)
+        sending = self._step == self._send_offsets
+        if (written and (sending or self._step is None)) or (
+            sending and not self._offsets.keys().isdisjoint(partitions)
+        ):
             self._step = self._abort
         self._go_on()
 
@@ -143,6 +161,7 @@ class ExactlyOnce:
         while self._next and self._step is None:
             written = self._next.popleft()
             self._written.append(written)
+            self._bytes += len(written.slot.record.value or b"")
             with self._reacting():
                 self._transactions.send(written.outgoing)
 
@@ -175,8 +194,13 @@ class ExactlyOnce:
         self._step = self._commit
 
     def _commit(self) -> None:
+        self._commit_tried = True
         self._transactions.commit()
-        done, self._written, self._step = self._written, [], None
+        self._committed()
+
+    def _committed(self) -> None:
+        done = self._written
+        self._begin_anew()
         for slot, _ in done:
             self._ledger.settle(slot)
             self._observer.delivered(slot.record.timestamp, self._clock() - slot.arrived)
@@ -190,10 +214,29 @@ class ExactlyOnce:
     def _renew(self) -> None:
         self._transactions.renew()
         log.warning("the transactional producer was made anew", consequence="its transaction is written again")
-        self._take_back()
+        if self._commit_tried:
+            self._step = self._look
+        else:
+            self._take_back()
+
+    def _look(self) -> None:
+        """A commit whose answer never came may have taken effect: the group's offsets tell.
+
+        Nobody but this worker commits those of partitions that it still has; what is written for others is dropped.
+        """
+        held = self._ledger.positions().keys()
+        offsets = {partition: offset for partition, offset in self._offsets.items() if partition in held}
+        if offsets and self._source.committed(offsets) == offsets:
+            self._committed()
+        else:
+            self._take_back()
 
     def _take_back(self) -> None:
         """What was aborted is the first of what is to be written next."""
         self._observer.aborted()
         self._next = deque(each for each in (*self._written, *self._next) if not each.slot.dropped)
-        self._written, self._step = [], None
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._written, self._bytes = [], 0
+        self._step, self._commit_tried = None, False

@@ -8,7 +8,8 @@
         ├── BrokerError     4   the brokers cannot be reached, or refuse what the worker must do
         ├── TopicError      5   a topic is missing or cannot serve as it is configured
         ├── DeliveryError   6   a result or a dead letter could not be written; its offset is held
-        └── StageError      7   a thread of the worker died or hung
+        ├── StageError      7   a thread of the worker died or hung
+        └── AuditError      8   an audit found messages lost, doubled, out of order or answered wrongly
 
 Every message is one or two sentences that name the thing and the mend. None holds message text.
 """
@@ -62,3 +63,7 @@ class DeliveryError(Fatal):
 
 class StageError(Fatal):
     exit_code = 7
+
+
+class AuditError(Fatal):
+    exit_code = 8

@@ -26,6 +26,8 @@ class Health:
         self._beat = clock()
         self.state = State.STARTING
         self.partitions = 0
+        self.connected = True
+        """Whether a broker is there."""
 
     def beat(self) -> None:
         """The loop made a turn."""
@@ -41,10 +43,17 @@ class Health:
         self.state = State.DRAINING
 
     @property
+    def obstacle(self) -> str:
+        """Why it is not ready, in a few words."""
+        if not self.alive:
+            return "the loop has not turned for a while"
+        return str(self.state) if self.connected else "no broker is there"
+
+    @property
     def alive(self) -> bool:
         """Whether the loop turns. Never asks the broker."""
         return self._clock() - self._beat < STALLED_AFTER
 
     @property
     def ready(self) -> bool:
-        return self.alive and self.state is State.READY
+        return self.alive and self.connected and self.state is State.READY

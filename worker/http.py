@@ -66,7 +66,7 @@ def _handler(registry: CollectorRegistry, health: Health) -> type[BaseHTTPReques
             elif path == "/healthz":
                 self._probe(health.alive, "alive", "the loop has not turned for a while")
             elif path == "/readyz":
-                self._probe(health.ready, f"ready, {health.partitions} partitions", f"not ready: {health.state}")
+                self._probe(health.ready, f"ready, {health.partitions} partitions", f"not ready: {health.obstacle}")
             else:
                 self._answer(404, _PLAIN, b"There are /metrics, /healthz and /readyz.\n")
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from worker.health import Health
     from worker.lanes import Completed, Lanes
     from worker.pipeline.batcher import Batcher
+    from worker.pipeline.breaker import Breaker
     from worker.pipeline.decode import Decoder
     from worker.pipeline.encode import Encoder
     from worker.pipeline.ledger import Ledger, Slot
@@ -82,6 +83,7 @@ class Loop:
         steps: Steps,
         *,
         bounds: Bounds,
+        breaker: Breaker,
         tombstone: Skip | Forward | Rejection,
         clock: Clock,
         observer: Observer,
@@ -91,6 +93,7 @@ class Loop:
         self._delivery = delivery
         self._decode, self._tokenize, self._batcher, self._lanes, self._ledger, self._encode, self._windows = steps
         self._bounds = bounds
+        self._breaker = breaker
         self._tombstone = tombstone
         self._clock = clock
         self._observer = observer
@@ -105,15 +108,16 @@ class Loop:
     # The way through
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Work until `stopping` says so, then drain, commit and leave the group.
+        """Work until `stopping` says so, or too much is refused; then drain, commit and leave the group.
 
         Raises:
             Fatal: the worker cannot go on; nothing unfinished was committed.
         """
         self._source.start(self)
-        while not stopping():
+        while not (stopping() or self._breaker.tripped):
             self.turn()
         self._drain()
+        self._breaker.check()
 
     def turn(self) -> None:
         """One pass: take in, move on, write out, commit what is due."""
@@ -245,8 +249,10 @@ class Loop:
                 continue
             if rejection is not None:
                 self._observer.dead_letter(rejection)
+                self._breaker.note(rejection.reason)
             elif isinstance(slot.outcome, Result):
                 self._observer.result(slot.outcome)
+                self._breaker.note(None)
             self._delivery.send(slot, outgoing)
 
     def _housekeeping(self) -> None:
@@ -260,6 +266,14 @@ class Loop:
         if now - self._last_lag >= LAG_EVERY:
             self._last_lag = now
             self._observer.lag(self._lag())
+            self._note_connection()
+
+    def _note_connection(self) -> None:
+        connected = self._source.connected
+        self._observer.connected(connected)
+        if connected != self._health.connected:
+            self._health.connected = connected
+            log.warning("the brokers are there again" if connected else "no broker is there; waiting for them")
 
     def _note_rewinds(self) -> None:
         if new := self._ledger.rewinds - self._rewinds:
@@ -315,7 +329,7 @@ class Loop:
         given_up = self._ledger.drop(partitions)
         self._windows.taken_back(self._batcher.discard(lambda item: item.slot.dropped))
         self._windows.discard()
-        self._delivery.dropped()
+        self._delivery.dropped(partitions)
         for partition in partitions:
             self._assigned.pop(partition, None)
         self._changed(kind, given_up, self._clock() - started)

@@ -14,7 +14,7 @@ from worker.pipeline.messages import Destination, Outgoing, Record
 from worker.ports import NotYet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.pipeline.messages import Headers, Partition
     from worker.ports import RebalanceListener
@@ -55,6 +55,7 @@ class MemorySource:
         self.closed = False
         self.refusing = False
         """Whether commits are refused."""
+        self.connected = True
 
     def start(self, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -109,6 +110,9 @@ class MemorySource:
                 self._listener.refused()
             return
         self._log.committed.update({p: offset for p, offset in offsets.items() if p in self._positions})
+
+    def committed(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        return {p: self._log.committed[p] for p in partitions if p in self._log.committed}
 
     def membership(self) -> object | None:
         """None while it has yet to learn that the group has thrown it out."""
@@ -165,7 +169,7 @@ class MemorySink:
 class MemoryTransactions:
     """Keeps what is committed, and commits offsets to a `MemoryLog` with it. See `worker.ports.Transactions`.
 
-    What a test must be able to provoke: `failing` says what the next call of a name raises, and a commit may take
+    What a test must be able to provoke: `failing` says what the next calls of a name raise, and a commit may take
     effect and raise all the same, as when its answer is lost.
     """
 
@@ -175,9 +179,9 @@ class MemoryTransactions:
         self._offsets: dict[Partition, int] = {}
         self.visible: list[Outgoing] = []
         """What a `read_committed` reader sees."""
-        self.failing: dict[str, type[Exception]] = {}
-        self.unanswered = False
-        """Whether the next commit takes effect and raises NotYet."""
+        self.failing: dict[str, list[type[Exception]]] = {}
+        self.unanswered: type[Exception] | None = None
+        """What the next commit raises that takes effect all the same."""
         self.transactions = 0
         self.renewals = 0
         self._committing = False
@@ -195,16 +199,16 @@ class MemoryTransactions:
         self._offsets = dict(offsets)
 
     def commit(self) -> None:
-        self._committing = self.unanswered or self.failing.get("commit") is NotYet
+        self._committing = NotYet in (self.unanswered, *self.failing.get("commit", [])[:1])
         self._fail("commit")
         if self._open is not None:
             self.visible += self._open
             self._log.committed.update(self._offsets)
             self.transactions += 1
         self._open, self._offsets = None, {}
-        if self.unanswered:
-            self.unanswered = False
-            raise NotYet
+        if (unanswered := self.unanswered) is not None:
+            self.unanswered = None
+            raise unanswered
 
     def abort(self) -> None:
         self._not_committing()
@@ -231,5 +235,5 @@ class MemoryTransactions:
             raise RuntimeError("a commit has begun: it can only be made again")
 
     def _fail(self, call: str) -> None:
-        if call in self.failing:
-            raise self.failing.pop(call)
+        if self.failing.get(call):
+            raise self.failing[call].pop(0)

@@ -33,7 +33,7 @@ REASONS = {
         "tombstone", "empty", "empty-text", "invalid-headers", "invalid-id", "invalid-json", "invalid-utf8",
         "missing-field", "too-large", "wrong-type",
     ),
-    "tokenize": ("tokenizer-error",),
+    "tokenize": ("no-tokens", "tokenizer-error"),
     "infer": ("model-error",),
     "encode": ("result-too-large",),
 }  # fmt: skip
@@ -96,6 +96,8 @@ class Metrics:
         self._given_up = counter("given_up", "Messages in flight that a rebalance took away; somebody else has them.")
         self._commits = counter("commits", "Commits of offsets; exactly once, of transactions.")
         self._aborted = counter("transactions_aborted", "Transactions that were aborted and written again.")
+        self._connected = gauge("broker_connected", "1 while a broker is there; without, the worker waits.")
+        self._connected.set(1)
         self._lag = gauge("lag_messages", "Messages stored and not yet done with, by partition.", "topic", "partition")
         self._lagging: set[Partition] = set()
         self._progress = gauge("last_progress_timestamp_seconds", "When the last acknowledgement came.")
@@ -230,6 +232,9 @@ class Metrics:
         if kind != "assigned":
             self._rebalance_seconds.observe(seconds)
         self._forget_lag(self._lagging - set(assigned))
+
+    def connected(self, connected: bool) -> None:
+        self._connected.set(connected)
 
     def lag(self, messages: Mapping[Partition, int]) -> None:
         for (topic, partition), count in messages.items():

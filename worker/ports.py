@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.pipeline.batches import Batch, Item
     from worker.pipeline.ledger import Slot
@@ -60,7 +60,17 @@ class Source(Protocol):
         """
 
     def membership(self) -> object | None:
-        """Who this member of the group is, for a transaction that offsets are sent to; None while it is none."""
+        """Who this member of the group is, for a transaction that takes offsets.
+
+        None where brokers could not tell from it that it is no member any more.
+        """
+
+    def committed(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        """The group's next offsets to read, where there are any. Raises NotYet while the brokers do not answer."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker was there when last heard of."""
 
     def ends(self) -> Mapping[Partition, int]:
         """The next offset to be written, per assigned partition, as last heard from the broker."""
@@ -157,8 +167,8 @@ class Delivery(Protocol):
     def finish(self, partitions: Sequence[Partition] | None) -> None:
         """The last commit of these partitions, or of all."""
 
-    def dropped(self) -> None:
-        """The ledger has dropped partitions."""
+    def dropped(self, partitions: Sequence[Partition]) -> None:
+        """The ledger has dropped these."""
 
     def close(self) -> None:
         """Give up what is not settled."""
@@ -225,6 +235,9 @@ class Observer(Protocol):
 
     def rebalanced(self, kind: str, assigned: Sequence[Partition], given_up: int, seconds: float) -> None:
         """Partitions came or went; `assigned` are those this worker has now."""
+
+    def connected(self, connected: bool) -> None:
+        """Whether a broker is there."""
 
     def lag(self, messages: Mapping[Partition, int]) -> None:
         """Stored messages that are not yet done with, per assigned partition."""

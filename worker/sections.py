@@ -32,6 +32,8 @@ Properties = dict[str, str | int | float | bool]
 DEFAULT_COMBINE: Final = "mean"
 AT_LEAST_ONCE_INTERVAL_MS = 1_000
 EXACTLY_ONCE_INTERVAL_MS = 100
+TRANSACTION_TIMEOUT_MS = 10_000
+"""After which the coordinator aborts a transaction, so that a dead worker does not hold up its successor for long."""
 OWNED_PROPERTIES = {
     "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
     "enable.auto.offset.store": "offsets are stored once results are acknowledged",
@@ -44,9 +46,10 @@ OWNED_PROPERTIES = {
     "group.id": "set kafka.group_id",
     "group.protocol": "set kafka.group_protocol",
     "group.instance.id": "set kafka.group_instance_id",
-    "transactional.id": "set kafka.delivery",
+    "transactional.id": "set kafka.delivery, kafka.transactional_id_prefix and kafka.instance_id",
     "message.max.bytes": "output.max_bytes bounds what is written",
     "message.copy.max.bytes": "output.max_bytes bounds what is written",
+    "statistics.interval.ms": "readiness follows the client's statistics",
     "on_commit": "it is a function, not a property",
 }
 
@@ -93,7 +96,7 @@ class KafkaSettings(Section):
     connect_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 15_000
     """How long to wait for the brokers at start before giving up."""
     properties: Properties = {}
-    """Any property of librdkafka, for all clients, e.g. `"security.protocol" = "SASL_SSL"`."""
+    """Any property of librdkafka, for all clients; secrets as `${env:NAME}` or from files: see docs/security.md."""
     consumer_properties: Properties = {}
     """Any property of librdkafka, for the consumer alone."""
     producer_properties: Properties = {}
@@ -108,6 +111,28 @@ class KafkaSettings(Section):
         """Seconds."""
         default = EXACTLY_ONCE_INTERVAL_MS if self.exactly_once else AT_LEAST_ONCE_INTERVAL_MS
         return (self.commit_interval_ms or default) / 1000
+
+    @property
+    def transaction_timeout(self) -> float:
+        """Seconds."""
+        value = (self.properties | self.producer_properties).get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
+        return float(value) / 1000
+
+    @model_validator(mode="after")
+    def _can_be_exact(self) -> KafkaSettings:
+        if not self.exactly_once:
+            return self
+        try:
+            timeout = self.transaction_timeout
+        except ValueError:
+            raise ValueError("the property transaction.timeout.ms is no number") from None
+        if 2 * self.commit_interval > timeout:
+            raise ValueError(
+                f"commit_interval_ms may be half of transaction.timeout.ms at most, which is {1000 * timeout:.0f}"
+            )
+        if "isolation.level" in self.properties | self.consumer_properties:
+            raise ValueError("'isolation.level' cannot be set with delivery = \"exactly-once\": it is read_committed")
+        return self
 
     @field_validator("properties", "consumer_properties", "producer_properties")
     @classmethod
@@ -151,7 +176,24 @@ class OutputSettings(Section):
     all_scores: bool = False
     """Results carry the score of every label, not of the chosen one alone."""
     max_bytes: Annotated[int, Field(ge=4_096, le=1_000_000_000)] = 1_000_000
-    """Bound on a written record. Keep it below `max.message.bytes` of the output and dead-letter topics."""
+    """Bound on a written record; a lower `max.message.bytes` of a topic that is written holds where it is known."""
+
+
+class DeadLetterSettings(Section):
+    headers: Literal["connect", "spring"] = "connect"
+    """Names of the headers that say why: Kafka Connect's (`__connect.errors.…`), or Spring Kafka's (`kafka_dlt-…`)."""
+    max_share: Annotated[float | None, Field(ge=0, lt=1)] = None
+    """A larger share of dead letters than this halts the worker with exit code 5, e.g. 0.5; None never does."""
+    window: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
+    """The share is that of the last so many messages that were classified or refused."""
+    min_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """With fewer than these, after a start, no share is judged."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> DeadLetterSettings:
+        if self.max_share is not None and self.min_messages > self.window:
+            raise ValueError(f"min_messages {self.min_messages} is above window {self.window}: none would be judged")
+        return self
 
 
 class BatchingSettings(Section):

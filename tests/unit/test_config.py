@@ -114,6 +114,12 @@ def test_what_is_no_assignment_is_refused(assignment: str):
         (["kafka.properties.a=1", "kafka.properties=x"], "kafka.properties"),
         (["kafka.group_id="], "kafka.group_id"),
         (["kafka.group_protocol=new"], "'classic' or 'consumer'"),
+        (["kafka.delivery=exactly-once", "kafka.commit_interval_ms=6000"], "half of transaction.timeout.ms"),
+        (
+            ["kafka.delivery=exactly-once", "kafka.producer_properties.transaction.timeout.ms=long"],
+            "transaction.timeout.ms is no number",
+        ),
+        (["kafka.delivery=exactly-once", "kafka.properties.isolation.level=read_uncommitted"], "read_committed"),
         (["batching.max_messages=many"], "batching.max_messages"),
         (["batching.max_messages=0"], "greater than or equal to 1"),
         (["kafka.input_topics="], "kafka.input_topics"),
@@ -234,6 +240,8 @@ def test_a_section_that_is_no_table_is_refused(toml):
     [
         "sasl.password", "ssl.key.password", "ssl.key.pem", "ssl.keystore.password", "sasl.oauthbearer.client.secret",
         "sasl.oauthbearer.assertion.private.key.passphrase", "sasl.oauthbearer.assertion.private.key.pem",
+        "sasl.oauthbearer.client.credentials.client.secret", "sasl.oauthbearer.config", "ssl_key", "SASL.PASSWORD",
+        "basic.auth.user.info",
     ],
 )  # fmt: skip
 def test_secrets_are_masked(name: str):
@@ -244,10 +252,53 @@ def test_secrets_are_masked(name: str):
         assert "hunter2" not in json.dumps(shown)
 
 
-def test_refusing_never_shows_a_secret():
+@pytest.mark.parametrize("reference", ["${env:P}", "${directory:/run/secrets:p}", "${file:/a.properties:p}"])
+def test_a_reference_to_a_secret_is_shown(reference: str):
+    """Where a secret stands is none: what `config show` prints is the reference, not what it stands for."""
+    shown = masked(load(None, [f"kafka.properties.sasl.password={reference}"]))
+    assert shown["kafka"]["properties"] == {"sasl.password": reference}
+
+
+@pytest.mark.parametrize("value", ["hunter2${env:P}", "${env:P}hunter2", "${vault:hunter2}", "${env:hunter2"])
+def test_a_reference_with_anything_else_is_masked(value: str):
+    """Text around a reference, or what only looks like one, may be a secret."""
+    assert "hunter2" not in json.dumps(masked(load(None, [f"kafka.properties.sasl.password={value}"])))
+
+
+def test_names_of_files_and_public_certificates_are_shown():
+    """What helps to find a mistake and is no secret stays readable."""
+    public = {
+        "ssl.ca.location": "/ca.pem", "ssl.key.location": "/key.pem", "sasl.username": "me",
+        "sasl.oauthbearer.client.id": "winnow", "sasl.oauthbearer.assertion.private.key.file": "/key.pem",
+    }  # fmt: skip
+    settings = load(None, [f"kafka.properties.{name}={value}" for name, value in public.items()])
+    assert masked(settings)["kafka"]["properties"] == public
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["kafka.properties.sasl.password=hunter2", "kafka.properties.acks=1", "kafka.nope=hunter2"],
+        ["kafka.properties.sasl.password hunter2"],
+        ["kafka.properties.sasl.password:hunter2"],
+        ['kafka.properties={"sasl.password": "hunter2"}', "kafka.properties.sasl.password=hunter2"],
+        ["kafka.properties=hunter2"],
+    ],
+)
+def test_refusing_never_shows_a_secret(assignments: list[str]):
     """An error message names settings, not the values of properties."""
-    said = refused("kafka.properties.sasl.password=hunter2", "kafka.properties.acks=1", "kafka.nope=hunter2")
-    assert "hunter2" not in said
+    assert "hunter2" not in refused(*assignments)
+
+
+def test_refusing_a_file_or_the_environment_never_shows_a_secret(toml, monkeypatch):
+    """Nor do the messages of the parsers that are passed on."""
+    for text in ('[kafka.properties]\n"sasl.password" = "hunter2\n', '[kafka.properties]\n"sasl.password" = hunter2\n'):
+        assert "hunter2" not in refused(path=toml(text))
+    assert "hunter2" not in refused(path=toml('[kafka.properties]\n"sasl.password" = ["hunter2"]\n'))
+    monkeypatch.setenv("WINNOW_KAFKA__PROPERTIES", '{"sasl.password": "hunter2"')
+    assert "hunter2" not in refused()
+    monkeypatch.setenv("WINNOW_KAFKA__PROPERTIES", '{"sasl.password": {"value": "hunter2"}}')
+    assert "hunter2" not in refused()
 
 
 def test_settings_are_frozen():
@@ -267,6 +318,9 @@ def test_every_setting_is_documented():
 @pytest.mark.parametrize(
     ("assignments", "why"),
     [
+        (["dead_letters.max_share=1"], "dead_letters.max_share is wrong: input should be less than 1"),
+        (["dead_letters.max_share=0.5", "dead_letters.window=50"], "min_messages 100 is above window 50"),
+        (["dead_letters.headers=kafka"], "'connect' or 'spring'"),
         (["decision.min_score=0.5"], "min_score needs a fallback_label"),
         (["decision.fallback_label="], "fallback_label is empty"),
         (["decision.review_score=0.5"], "need an accept_score"),

@@ -87,7 +87,7 @@ def test_nothing_to_commit_is_no_transaction():
 @pytest.mark.parametrize("raised", [AbortNeeded, RenewalNeeded])
 def test_what_a_failed_transaction_held_is_written_again_once(call, raised):
     line = Line()
-    line.transactions.failing[call] = raised
+    line.transactions.failing[call] = [raised]
     line.arrive(30)
     line.turns(12)
     assert line.seen() == list(range(30))
@@ -98,11 +98,11 @@ def test_what_a_failed_transaction_held_is_written_again_once(call, raised):
 @pytest.mark.parametrize("call", ["send_offsets", "commit", "abort", "renew"])
 def test_a_call_that_has_not_ended_is_made_again(call):
     line = Line()
-    line.transactions.failing[call] = NotYet
+    line.transactions.failing[call] = [NotYet]
     if call == "abort":
-        line.transactions.failing["commit"] = AbortNeeded
+        line.transactions.failing["commit"] = [AbortNeeded]
     if call == "renew":
-        line.transactions.failing["commit"] = RenewalNeeded
+        line.transactions.failing["commit"] = [RenewalNeeded]
     line.arrive(10)
     line.turns(12)
     assert line.seen() == list(range(10))
@@ -111,7 +111,7 @@ def test_a_call_that_has_not_ended_is_made_again(call):
 
 def test_an_abort_that_cannot_be_made_takes_a_new_producer():
     line = Line()
-    line.transactions.failing |= {"commit": AbortNeeded, "abort": RenewalNeeded}
+    line.transactions.failing |= {"commit": [AbortNeeded], "abort": [RenewalNeeded]}
     line.arrive(10)
     line.turns(12)
     assert line.seen() == list(range(10))
@@ -120,7 +120,7 @@ def test_an_abort_that_cannot_be_made_takes_a_new_producer():
 
 def test_a_commit_whose_answer_is_lost_doubles_nothing():
     line = Line()
-    line.transactions.unanswered = True
+    line.transactions.unanswered = NotYet
     line.arrive(10)
     line.turns(12)
     line.arrive(5)
@@ -133,7 +133,7 @@ def test_what_is_released_while_a_transaction_ends_waits_for_the_next():
     line.arrive(10)
     lanes = line.bench.lanes
     assert isinstance(lanes, InlineLanes)
-    line.transactions.failing["commit"] = NotYet
+    line.transactions.failing["commit"] = [NotYet]
     line.turns(3)
     line.arrive(10)
     line.turns(12)
@@ -194,7 +194,7 @@ def test_a_revoke_that_cannot_commit_makes_nothing_of_its_partitions_visible():
     line.arrive(10)
     line.arrive(10, 1)
     line.turns()
-    line.transactions.failing["send_offsets"] = AbortNeeded
+    line.transactions.failing["send_offsets"] = [AbortNeeded]
     line.bench.source.revoke(P0)
     line.bench.loop.turn()
     line.clock.advance(60)
@@ -237,13 +237,79 @@ def test_offsets_that_are_on_their_way_go_with_their_records():
     line = Line(commit_interval=1.0)
     line.arrive(10)
     line.turns()
-    line.transactions.unanswered = True
+    line.transactions.unanswered = NotYet
     line.clock.advance(1.0)
     line.bench.loop._delivery.commit()
     line.bench.source.lose(P0)
     line.turns()
     assert line.seen() == list(range(10))
     assert line.log.committed == {P0: 10}
+
+
+def test_what_waits_for_the_next_transaction_goes_with_its_partition():
+    """Its offsets are in no transaction that is to come, and whoever has the partition writes it."""
+    line = Line(0, 1)
+    line.arrive(10)
+    line.turns(2)
+    line.transactions.failing["commit"] = [NotYet] * 4
+    line.bench.loop._delivery.commit()
+    line.arrive(5)
+    line.bench.loop.turn()
+    line.bench.source.lose(P0)
+    line.turns(12)
+    assert line.log.committed[P0] == len(line.seen(0)) == 10
+
+
+def test_offsets_of_a_partition_that_has_gone_are_not_sent_again():
+    """It had skipped tombstones alone, so nothing of it was written; its next owner has come further since."""
+    line = Line(0, 1, commit_interval=1.0)
+    line.log.append(*P0, None)
+    line.arrive(3, 1)
+    line.turns()
+    line.transactions.failing["send_offsets"] = [NotYet]
+    line.clock.advance(1.0)
+    line.bench.loop._delivery.commit()
+    line.bench.source.lose(P0)
+    line.log.committed[P0] = 500
+    line.turns(2)
+    line.clock.advance(1.0)
+    line.turns()
+    assert line.log.committed == {P0: 500, P1: 3}
+
+
+@pytest.mark.parametrize("first", [[], [NotYet]])
+def test_a_commit_that_took_effect_unheard_is_not_written_again(first):
+    """The producer is fenced before the answer comes; the group's offsets tell."""
+    line = Line(0, 1)
+    line.transactions.failing["commit"] = first
+    line.transactions.unanswered = RenewalNeeded
+    line.arrive(10)
+    line.arrive(10, 1)
+    line.turns(12)
+    assert line.seen(0) == line.seen(1) == list(range(10))
+    assert line.log.committed == {P0: 10, P1: 10}
+    assert line.transactions.renewals == 1
+
+
+def test_offsets_that_come_again_are_committed_again():
+    """A topic that was truncated under the worker ends where the committed offset was: that says nothing."""
+    line = Line()
+    line.arrive(10)
+    line.turns()
+    assert line.log.committed == {P0: 10}
+    before = line.transactions.transactions
+    line.bench.source.rewind(P0)
+    line.turns()
+    assert line.bench.ledger.in_flight == 0
+    assert line.transactions.transactions > before
+
+
+def test_many_bytes_end_a_transaction_before_its_time():
+    line = Line(commit_interval=60.0, bytes_in_flight=2 << 20)
+    for _ in range(40):
+        line.log.append(*P0, json.dumps({"text": "x", "more": "y" * 50_000}).encode())
+    line.turns(20)
+    assert len(line.seen()) >= 20
 
 
 # The end

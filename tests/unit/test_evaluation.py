@@ -153,7 +153,7 @@ def test_a_disk_that_fills_up_meanwhile_is_a_sentence(data, tmp_path, monkeypatc
         ),
         (
             ["evaluate", "default", "DATA", "--label-field", "id"],
-            "has labels that the bundle winnow-spam does not know",
+            r"has labels that the bundle winnow-spam \(ham, spam\) does not know: 6, on 6 of 6 examples",
         ),
         (["evaluate", "default", "nowhere.jsonl"], "nowhere.jsonl cannot be read"),
     ],
@@ -169,3 +169,87 @@ def test_a_missing_extra_says_how_to_get_it(data, monkeypatch):
     monkeypatch.setattr(extras, "find_spec", lambda name: None if name == "sklearn" else object())
     with pytest.raises(ConfigError, match=r"needs the extra \[evaluate\], of which sklearn is missing: pip install"):
         run("evaluate", "default", data)
+
+
+UNSURE = ("--set", "decision.min_score=0.9999", "--set", "decision.fallback_label=unclear")
+
+
+def test_settings_decide_as_in_the_worker_and_are_told(data, tmp_path):
+    """By `--set` or a file, in JSON, in the tables and in the report; without them nothing is said of settings."""
+    found = orjson.loads(run("evaluate", "default", data, "--json", *UNSURE))
+    assert found["settings"] == {"decision.min_score": 0.9999, "decision.fallback_label": "unclear"}
+    assert found["coverage"] < 1
+    (tmp_path / "winnow.toml").write_text('[decision]\nmin_score = 0.9999\nfallback_label = "unclear"\n', "utf-8")
+    assert orjson.loads(run("evaluate", "default", data, "--json", "--config", tmp_path / "winnow.toml")) == found
+    shown = " ".join(run("evaluate", "default", data, *UNSURE, "--report", tmp_path / "r.html").split())
+    assert "As the worker decides with decision.min_score=0.9999, decision.fallback_label=unclear." in shown
+    assert "coverage" in shown
+    assert "decision.fallback_label=unclear" in (tmp_path / "r.html").read_text("utf-8")
+    assert "unclear" in run("evaluate", "default", data, *UNSURE, "--compare", "default")
+    plain = orjson.loads(run("evaluate", "default", data, "--json"))
+    assert (plain["settings"], "coverage" in plain) == ({}, False)
+    assert "As the worker decides" not in run("evaluate", "default", data)
+
+
+def test_actions_are_counted(data):
+    asked = ("--set", "decision.accept_score=0.9", "--set", "decision.unwanted_labels=spam")
+    found = orjson.loads(run("evaluate", "default", data, "--json", *asked))
+    assert sum(each["texts"] for each in found["actions"].values()) == 6
+    assert "reject" in run("evaluate", "default", data, *asked)
+
+
+def test_a_short_text_of_the_settings_is_all_that_is_read(data):
+    found = orjson.loads(run("evaluate", "default", data, "--json", "--set", "input.max_characters=16"))
+    assert found["truncated"] == 5
+    assert "longer than what is read of them" in run("evaluate", "default", data, "--set", "input.max_characters=16")
+
+
+def test_numbers_are_the_ids_of_labels(data, tmp_path):
+    named = orjson.loads(run("evaluate", "default", data, "--json"))
+    numbered = tmp_path / "ids.jsonl"
+    rows = [{"text": text, "label": ("ham", "spam").index(label)} for text, label in TEXTS]
+    numbered.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    assert orjson.loads(run("evaluate", "default", numbered, "--json")) == named
+    assert "threshold of spam" in run("threshold", "default", numbered, "--recall", "1")
+
+
+def test_figures_of_other_thresholds_are_not_kept(data, tmp_path):
+    """The agreement with FP32 is of decisions, too; thresholds that stay what they are leave everything as it is."""
+    other = tmp_path / "other"
+    shutil.copytree(DEFAULT_BUNDLE, other)
+    assert "against FP32" in run("model", "show", other)
+    run("threshold", other, data, "--precision", "1", "--write")
+    after = bundles.load(other)
+    assert after.manifest.quantization.against_fp32 is None
+    assert after.manifest.quantization.calibration_texts
+    assert "against FP32" not in run("model", "show", other)
+    measured = [{"channel": "x", "texts": 1, "per_label": {}, "quantized": {}}]
+    bundles.amend(after, {"evaluation": measured})
+    run("threshold", other, data, "--precision", "1", "--write")
+    assert bundles.load(other).manifest.evaluation
+
+
+def test_a_threshold_is_one_for_what_the_worker_reads(data):
+    """Settings that say how much of a text is read count; those that decide on its scores have no say in a curve."""
+    asked = ("threshold", "default", data, "--recall", "1")
+    whole = orjson.loads(run(*asked, "--json"))
+    assert whole["settings"] == {}
+    assert orjson.loads(run(*asked, "--json", *UNSURE)) == whole
+    cut = orjson.loads(run(*asked, "--json", "--set", "input.max_characters=16"))
+    assert cut["settings"] == {"input.max_characters": 16}
+    assert cut["labels"]["spam"]["threshold"] != whole["labels"]["spam"]["threshold"]
+    assert "with input.max_characters=16." in run(*asked, "--set", "input.max_characters=16")
+
+
+def test_labels_are_no_markup(data, tmp_path):
+    """A label that looks like an instruction of the terminal's tables is shown as it is."""
+    other, rows = tmp_path / "other", tmp_path / "rows.jsonl"
+    shutil.copytree(DEFAULT_BUNDLE, other)
+    loaded = bundles.load(other)
+    config = orjson.loads((other / bundles.CONFIG).read_bytes()) | {"id2label": {"0": "ham", "1": "[/spam]"}}
+    files = {name: (other / name).read_bytes() for name in bundles.FILES} | {bundles.CONFIG: orjson.dumps(config)}
+    fields = loaded.manifest.model_dump(mode="json", exclude={"files"}) | {"thresholds": {"[/spam]": 0.5}}
+    bundles.replace(other, files, fields)
+    rows.write_bytes(b"\n".join(orjson.dumps({"text": text, "label": int(label == "spam")}) for text, label in TEXTS))
+    assert "[/spam]" in run("evaluate", other, rows)
+    assert "[/spam]" in run("threshold", other, rows, "--recall", "1")

@@ -18,11 +18,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.kit import InlineLanes, StubClassifier, TickingClock, bench
 from worker.loop import POLL_LIMIT
 from worker.memory import MemoryLog, MemoryTransactions
-from worker.pipeline.messages import Destination
+from worker.pipeline.messages import Destination, Outgoing
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
 
 if TYPE_CHECKING:
-    from worker.pipeline.messages import Outgoing, Partition
+    from worker.pipeline.messages import Partition
 
 PARTITIONS = [("in", 0), ("in", 1), ("other", 0)]
 IN_FLIGHT = 128
@@ -102,12 +102,31 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         self.inline.held, self.inline.newest_first = held, newest_first
 
     @rule(data=st.data(), call=st.sampled_from(sorted(FAILURES)))
-    def a_call_is_to_fail(self, data: st.DataObject, call: str) -> None:
-        self.transactions.failing[call] = data.draw(st.sampled_from(FAILURES[call]))
+    def calls_are_to_fail(self, data: st.DataObject, call: str) -> None:
+        self.transactions.failing[call] = data.draw(st.lists(st.sampled_from(FAILURES[call]), max_size=4))
 
-    @rule()
-    def an_answer_is_to_be_lost(self) -> None:
-        self.transactions.unanswered = True
+    @rule(error=st.sampled_from([NotYet, RenewalNeeded]))
+    def an_answer_is_to_be_lost(self, error: type[Exception]) -> None:
+        self.transactions.unanswered = error
+
+    @rule(data=st.data())
+    def somebody_else_goes_on(self, data: st.DataObject) -> None:
+        """Whoever has a partition that is not this worker's answers some of its messages.
+
+        One that was lost is not, even before the worker hears of it; one that is revoked is, until it lets it go.
+        """
+        mine = self.owned | {p for event, some in self.worker.source._events if event == "revoked" for p in some}
+        others = [p for p in PARTITIONS if p not in mine and self.log.committed.get(p, 0) < len(self.kinds[p])]
+        if not others:
+            return
+        partition = data.draw(st.sampled_from(others))
+        start = self.log.committed.get(partition, 0)
+        end = data.draw(st.integers(start + 1, len(self.kinds[partition])))
+        for offset in range(start, end):
+            if self.kinds[partition][offset] != "tombstone":
+                value = json.dumps({"source": {"offset": offset}}).encode()
+                self.seen.append(Outgoing(Destination.OUTPUT, None, value, [], partition))
+        self.log.committed[partition] = end
 
     @precondition(lambda self: len(self.owned) < len(PARTITIONS))
     @rule(data=st.data())
@@ -170,4 +189,4 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
 
 
 TestExactlyOnceMachine = ExactlyOnceMachine.TestCase
-TestExactlyOnceMachine.settings = settings(stateful_step_count=30)
+TestExactlyOnceMachine.settings = settings(stateful_step_count=40, max_examples=150)

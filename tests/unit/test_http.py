@@ -50,6 +50,15 @@ def site(served: Site) -> Site:
     return served
 
 
+def test_brokers_that_are_away_are_told_by_readiness(site: Site):
+    """The worker waits for them, so it lives; it is not ready."""
+    site.health.state, site.health.connected = State.READY, False
+    assert site.ask("/readyz")[0::2] == (503, "not ready: no broker is there\n")
+    assert site.ask("/healthz")[0] == 200
+    site.health.connected = True
+    assert site.ask("/readyz")[0] == 200
+
+
 def test_metrics_are_served_in_the_format_that_is_asked_for(site: Site):
     """Prometheus' text by default, OpenMetrics where the scraper prefers it; a query string is no matter."""
     status, kind, body = site.ask("/metrics?name[]=x")

@@ -1,81 +1,18 @@
-"""The loop over memory: order, commit, backpressure, rebalance, drain, failures. No threads, no waiting."""
+"""The loop over memory: through and out, failures, what it tells. No threads, no waiting."""
 
 from __future__ import annotations
 
 import json
-from collections import defaultdict
-from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
-from tests.kit import FakeClock, InlineLanes, StubClassifier, TickingClock, bench, in_windows, says
-from worker.errors import BrokerError, DeliveryError, StageError
-from worker.health import State
-from worker.loop import PAUSE_AFTER, POLL_LIMIT
-from worker.memory import MemoryLog, MemorySource
-from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Skip
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from tests.kit import Bench
-    from worker.pipeline.messages import Partition
-
-P0, P1 = ("in", 0), ("in", 1)
-DEAD_TOMBSTONE = Rejection("decode", "tombstone", "The message has no value.", "InvalidMessage")
-
-
-def message(text: str) -> bytes:
-    return json.dumps({"text": text}).encode()
-
-
-def fill(log: MemoryLog, count: int, partition: int = 0, text: str = "message") -> None:
-    for _ in range(count):
-        log.append("in", partition, message(f"{text} {len(log.records['in', partition])}"))
-
-
-def offset(outgoing: Outgoing) -> int:
-    if outgoing.destination is Destination.DEAD_LETTER:
-        return int(dict(outgoing.headers)["__connect.errors.offset"] or b"")
-    return json.loads(outgoing.value or b"")["source"]["offset"]
-
-
-def reason(outgoing: Outgoing) -> str:
-    return (dict(outgoing.headers)["winnow.errors.reason"] or b"").decode()
-
-
-def turns(on: Bench, count: int = 10) -> None:
-    for _ in range(count):
-        on.loop.turn()
-
-
-def inline(of: Bench) -> InlineLanes:
-    assert isinstance(of.lanes, InlineLanes)
-    return of.lanes
-
-
-class Heard:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, list[tuple]] = defaultdict(list)
-
-    def __getattr__(self, name: str):
-        return lambda *arguments: self.calls[name].append(arguments)
-
-
-class WatchedSource(MemorySource):
-    """Remembers what was committed, and whether it waited."""
-
-    def __init__(self, log: MemoryLog) -> None:
-        super().__init__(log)
-        self.commits: list[tuple[dict[Partition, int], bool]] = []
-
-    def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
-        self.commits.append((dict(offsets), wait))
-        super().commit(offsets, wait=wait)
-
+from tests.kit import FakeClock, StubClassifier, TickingClock, bench, says
+from tests.unit.loops import DEAD_TOMBSTONE, P0, P1, Heard, WatchedSource, fill, inline, message, offset, reason, turns
+from worker.errors import BrokerError, DeliveryError, StageError, TopicError
+from worker.memory import MemoryLog
+from worker.pipeline.breaker import Breaker
+from worker.pipeline.messages import Destination, Forward, Skip
 
 # Through and out
 
@@ -125,6 +62,7 @@ def test_threads_keep_the_order_too():
         (b"\xff", "invalid-utf8"),
         (message("poison"), "model-error"),
         (message("UNTOKENIZABLE"), "tokenizer-error"),
+        (message("NOTHING"), "no-tokens"),
     ],
 )
 def test_a_bad_message_is_one_dead_letter_and_its_neighbours_have_results(bad: bytes, why: str):
@@ -224,83 +162,6 @@ def test_headers_that_cannot_be_read_make_a_dead_letter():
     assert [offset(o) for o in on.sink.results] == [0, 2]
 
 
-# Commit
-
-
-def test_nothing_is_committed_before_it_is_acknowledged():
-    """Results that were handed over but not acknowledged hold their offsets back."""
-    on = bench(inline=True)
-    on.sink.acknowledging = False
-    fill(on.log, 10)
-    on.source.assign(P0)
-    turns(on, 30)
-    assert len(on.sink.results) == 10
-    assert on.log.committed == {}
-    on.sink.acknowledge(4)
-    turns(on, 1)
-    assert on.log.committed == {P0: 4}
-
-
-def test_commits_keep_their_interval_and_do_not_wait():
-    """Between two commits lies the interval, by the injected clock; a commit on the way does not block."""
-    clock, log = FakeClock(), MemoryLog()
-    source = WatchedSource(log)
-    on = bench(inline=True, clock=clock, log=log, source=source, commit_interval=1.0)
-    fill(log, 3)
-    source.assign(P0)
-    turns(on)
-    assert source.commits == []
-    clock.advance(1.0)
-    turns(on)
-    assert source.commits == [({P0: 3}, False)]
-    fill(log, 1)
-    turns(on)
-    assert len(source.commits) == 1
-    clock.advance(1.0)
-    turns(on)
-    assert source.commits[1:] == [({P0: 4}, False)]
-
-
-def test_a_refused_commit_is_tried_again_though_nothing_new_comes():
-    """What the group refused to commit is committed once it is allowed, at the next interval, without news."""
-    clock, log = FakeClock(), MemoryLog()
-    source = WatchedSource(log)
-    on = bench(inline=True, clock=clock, log=log, source=source, commit_interval=1.0)
-    fill(log, 3)
-    source.assign(P0)
-    source.refusing = True
-    turns(on)
-    for attempts in (1, 2):
-        clock.advance(1.0)
-        turns(on)
-        assert source.commits == [({P0: 3}, False)] * attempts
-        assert log.committed == {}
-    source.refusing = False
-    turns(on)
-    assert log.committed == {}
-    clock.advance(1.0)
-    turns(on)
-    assert log.committed == {P0: 3}
-    clock.advance(1.0)
-    turns(on)
-    assert len(source.commits) == 3
-
-
-def test_a_restart_goes_on_after_the_last_commit_and_repeats_byte_for_byte():
-    """What was written but not committed comes again after a crash, identical to the byte."""
-    on = bench(inline=True)
-    fill(on.log, 20)
-    on.source.assign(P0)
-    on.sink.acknowledging = False
-    turns(on, 30)
-    on.sink.acknowledge(7)
-    turns(on, 1)
-    again = bench(inline=True, log=on.log)
-    again.source.assign(P0)
-    again.turn_until(lambda: on.log.committed == {P0: 20})
-    assert again.sink.sent == on.sink.sent[7:]
-
-
 # Failures
 
 
@@ -384,273 +245,6 @@ def test_a_fatal_error_of_the_source_ends_the_run():
     assert source.commits == []
 
 
-# Backpressure
-
-
-def full(on: Bench, count: int = 2_000) -> None:
-    inline(on).held = True
-    fill(on.log, count)
-    on.source.assign(P0)
-    turns(on, 40)
-
-
-def test_work_in_flight_never_exceeds_its_bound():
-    """However many messages wait and however long lanes take, no more are taken in than the bound."""
-    on = bench(inline=True, in_flight=256)
-    full(on)
-    assert 256 - POLL_LIMIT < on.ledger.in_flight <= 256
-
-
-def test_bytes_in_flight_are_bounded_up_to_one_poll():
-    """Large messages reach the bound in bytes before that in number; beyond it goes at most one poll."""
-    on = bench(inline=True, bytes_in_flight=100_000)
-    inline(on).held = True
-    for _ in range(500):
-        on.log.append("in", 0, message("x" * 1_000))
-    on.source.assign(P0)
-    turns(on, 30)
-    size = len(message("x" * 1_000))
-    assert 100_000 <= on.ledger.bytes_in_flight < 100_000 + POLL_LIMIT * size
-
-
-def test_partitions_pause_after_a_while_without_room_and_resume_with_it():
-    """A short congestion is waited out; a lasting one pauses, and polling goes on; room resumes without loss."""
-    clock = FakeClock()
-    heard = Heard()
-    on = bench(inline=True, clock=clock, in_flight=256, observer=heard)
-    full(on, 600)
-    assert not on.source.paused
-    clock.advance(PAUSE_AFTER - 0.01)
-    turns(on, 1)
-    assert not on.source.paused
-    clock.advance(0.01)
-    turns(on, 3)
-    assert on.source.paused
-    assert heard.calls["state"][-1][1] is True
-    inline(on).held = False
-    on.turn_until(lambda: on.log.committed == {P0: 600})
-    assert not on.source.paused
-    assert [offset(o) for o in on.sink.results] == list(range(600))
-
-
-def test_a_paused_worker_still_polls():
-    """While paused, the source is asked on every turn, so that the group keeps this member."""
-    log, polls = MemoryLog(), []
-
-    class Counting(MemorySource):
-        def poll(self, limit: int, timeout: float):
-            polls.append((self.paused, timeout))
-            return super().poll(limit, timeout)
-
-    clock = FakeClock()
-    on = bench(inline=True, clock=clock, log=log, source=Counting(log), in_flight=128)
-    full(on)
-    clock.advance(PAUSE_AFTER)
-    turns(on, 1)
-    polls.clear()
-    turns(on, 5)
-    assert polls == [(True, 0.0)] * 5
-
-
-def test_an_assignment_while_paused_admits_at_most_one_poll_and_pauses_again():
-    """A new assignment ends the pause; one poll may come through before partitions are paused again."""
-    clock = FakeClock()
-    on = bench(inline=True, clock=clock, in_flight=256)
-    full(on)
-    clock.advance(PAUSE_AFTER)
-    turns(on, 2)
-    assert on.source.paused
-    fill(on.log, 500, 1)
-    on.source.assign(P1)
-    turns(on, 5)
-    assert on.source.paused
-    assert on.ledger.in_flight <= 256 + POLL_LIMIT
-
-
-# Rebalancing
-
-
-def test_revoking_finishes_what_is_in_flight_and_commits_it():
-    """Within the budget, all that was taken in of a revoked partition is written, acknowledged, committed, in wait."""
-    log = MemoryLog()
-    source = WatchedSource(log)
-    on = bench(inline=True, clock=TickingClock(), log=log, source=source, commit_interval=1e9)
-    inline(on).held = True
-    fill(log, 30)
-    source.assign(P0)
-    turns(on)
-    inline(on).held = False
-    source.revoke(P0)
-    turns(on, 1)
-    assert source.commits == [({P0: 30}, True)]
-    assert len(on.sink.results) == 30
-    assert on.ledger.in_flight == 0
-
-
-def test_a_revoke_whose_budget_ends_commits_the_settled_prefix():
-    """What is not acknowledged in time is given up and not committed; its late acknowledgement changes nothing."""
-    heard = Heard()
-    on = bench(inline=True, clock=TickingClock(), commit_interval=1e9, revoke=0.2, observer=heard)
-    on.sink.acknowledging = False
-    fill(on.log, 10)
-    on.source.assign(P0)
-    turns(on)
-    on.sink.acknowledge(4)
-    on.source.revoke(P0)
-    turns(on, 1)
-    assert on.log.committed == {P0: 4}
-    kind, assigned, given_up, seconds = heard.calls["rebalanced"][-1]
-    assert (kind, assigned, given_up) == ("revoked", [], 6)
-    assert 0.2 <= seconds < 0.3
-    on.sink.acknowledge()
-    turns(on)
-    assert on.log.committed == {P0: 4}
-    assert on.ledger.in_flight == 0
-
-
-def test_a_lost_partition_is_committed_by_nobody_here():
-    """Of a lost partition nothing is finished, written or committed, not even what was acknowledged."""
-    log = MemoryLog()
-    source = WatchedSource(log)
-    on = bench(inline=True, log=log, source=source, commit_interval=1e9)
-    inline(on).held = True
-    fill(log, 5, 0)
-    fill(log, 5, 1)
-    source.assign(P0, P1)
-    turns(on)
-    source.lose(P0)
-    inline(on).held = False
-    turns(on)
-    assert {o.source for o in on.sink.sent} == {P1}
-    on.loop.run(lambda: True)
-    assert source.commits == [({P1: 5}, True)]
-
-
-def test_messages_still_waiting_for_a_batch_leave_with_their_partition():
-    """After a loss, the batcher holds nothing of the partition, so no lane works for somebody else."""
-    on = bench(inline=True, lanes=1)
-    inline(on).held = True
-    fill(on.log, 60, 0)
-    fill(on.log, 3, 1)
-    on.source.assign(P0, P1)
-    turns(on)
-    assert len(on.batcher) > 3
-    on.source.lose(P0)
-    turns(on, 1)
-    assert len(on.batcher) <= 3
-
-
-def test_a_partition_that_comes_back_is_read_from_its_commit():
-    """After a loss and a new assignment, everything uncommitted comes again, in order."""
-    on = bench(inline=True)
-    on.sink.acknowledging = False
-    fill(on.log, 6)
-    on.source.assign(P0)
-    turns(on)
-    on.sink.acknowledge(2)
-    turns(on, 1)
-    on.source.lose(P0)
-    turns(on, 1)
-    on.sink.acknowledging = True
-    on.source.assign(P0)
-    on.turn_until(lambda: on.log.committed == {P0: 6})
-    assert [offset(o) for o in on.sink.results] == [0, 1, 2, 3, 4, 5, 2, 3, 4, 5]
-
-
-def test_health_and_observer_hear_of_the_assignment():
-    """The first assignment makes the worker ready, be it empty; each change tells the partitions it has now."""
-    heard = Heard()
-    on = bench(inline=True, observer=heard)
-    assert on.health.state is State.STARTING
-    on.source.assign()
-    turns(on, 1)
-    assert (on.health.state, on.health.partitions) == (State.READY, 0)
-    on.source.assign(P0, P1)
-    on.source.revoke(P1)
-    turns(on, 1)
-    assert on.health.partitions == 1
-    assert [call[:2] for call in heard.calls["rebalanced"]] == [
-        ("assigned", []),
-        ("assigned", [P0, P1]),
-        ("revoked", [P0]),
-    ]
-
-
-# Draining
-
-
-def test_draining_finishes_commits_and_leaves():
-    """Told to stop, the loop finishes what it took in, commits in wait, and closes its source."""
-    log = MemoryLog()
-    source = WatchedSource(log)
-    on = bench(inline=True, clock=TickingClock(), log=log, source=source, commit_interval=1e9)
-    inline(on).held = True
-    fill(log, 50)
-    source.assign(P0)
-    turns(on, 1)
-    taken = on.ledger.in_flight
-    inline(on).held = False
-    on.loop.run(lambda: True)
-    assert source.commits == [({P0: taken}, True)]
-    assert source.closed
-    assert on.health.state is State.DRAINING
-    assert on.ledger.in_flight == 0
-
-
-def test_draining_keeps_its_budget():
-    """Lanes that never come back do not hold the shutdown longer than the budget; nothing unfinished is committed."""
-    clock = TickingClock()
-    on = bench(inline=True, clock=clock, drain=2.0)
-    inline(on).held = True
-    fill(on.log, 20)
-    on.source.assign(P0)
-    turns(on)
-    began = clock.now
-    on.loop.run(lambda: True)
-    assert 2.0 <= clock.now - began < 2.1
-    assert on.log.committed == {}
-    assert on.source.closed
-
-
-@pytest.mark.parametrize(("acknowledged", "warnings"), [(12, [8]), (20, [])])
-def test_a_drain_that_runs_out_of_budget_says_how_much_it_gave_up(acknowledged: int, warnings: list[int]):
-    """What will be delivered again is counted in a warning; a drain that finishes everything warns of nothing."""
-    on = bench(inline=True, clock=TickingClock(), drain=0.2)
-    on.sink.acknowledging = False
-    fill(on.log, 20)
-    on.source.assign(P0)
-    on.turn_until(lambda: len(on.sink.sent) == 20)
-    on.sink.acknowledge(acknowledged)
-    with structlog.testing.capture_logs() as said:
-        on.loop.run(lambda: True)
-    assert [entry["messages"] for entry in said if entry["log_level"] == "warning"] == warnings
-    assert on.log.committed == {P0: acknowledged}
-
-
-def test_a_delivery_failure_while_draining_is_fatal():
-    """A drain that cannot write does not end as if all were well, and commits nothing past the failure."""
-    on = bench(inline=True, clock=TickingClock())
-    inline(on).held = True
-    fill(on.log, 5)
-    on.source.assign(P0)
-    turns(on)
-    inline(on).held = False
-    on.sink.failing = "gone"
-    with pytest.raises(DeliveryError):
-        on.loop.run(lambda: True)
-    assert on.log.committed == {}
-
-
-def test_stopping_takes_nothing_more_in():
-    """Once told to stop, the loop polls no more."""
-    on = bench(inline=True, clock=TickingClock())
-    fill(on.log, 5)
-    on.source.assign(P0)
-    on.loop.run(lambda: True)
-    assert on.sink.sent == []
-    assert on.log.committed == {}
-
-
 # Telling
 
 
@@ -684,147 +278,39 @@ def test_texts_cut_by_characters_are_counted_and_marked():
     assert sum(truncated for _, truncated, _ in heard.calls["tokenized"]) == 1
 
 
-# Long texts
-
-
-def runs_until(on: Bench, model: StubClassifier, done: Callable[[], bool]) -> int:
-    """Turns the loop until then. Returns how many runs of the model that took."""
-    before = len(model.runs)
-    on.turn_until(done)
-    return len(model.runs) - before
-
-
-def test_a_text_of_twenty_pages_does_not_hold_up_short_messages():
-    """Short messages that come while a long text is read have their results after a few runs, not after all its own."""
-    model, windows = StubClassifier(), in_windows(longest=62, limit=4)
-    on = bench(model, inline=True, clock=TickingClock(tick=1e-5), windows=windows, max_characters=100_000)
-    on.log.append("in", 0, message("words " * 12_000))
-    on.source.assign(P0, P1)
-    on.turn_until(lambda: len(model.runs) >= 10)
-    taken = []
-    for _ in range(5):
-        fill(on.log, 8, 1)
-        expected = len(on.log.records[P1])
-        taken.append(runs_until(on, model, lambda: len(on.sink.results) == expected))  # noqa: B023 - called at once
-    assert max(taken) <= 12
-    assert not [o for o in on.sink.results if o.source == P0]
-    on.turn_until(lambda: on.log.committed == {P0: 1, P1: 40})
-    (long,) = [json.loads(o.value or b"") for o in on.sink.results if o.source == P0]
-    assert (long["tokens"], long["windows"], long["truncated"]) == (12_002, 215, False)
-
-
-def test_long_texts_are_read_a_few_windows_at_a_time():
-    """However many long texts wait, no more windows are out than the bound, so neither batches nor scores pile up."""
-    windows = in_windows(limit=3)
-    on = bench(inline=True, clock=TickingClock(), windows=windows)
-    inline(on).held = True
-    for _ in range(50):
-        on.log.append("in", 0, message("words " * 300))
-    on.source.assign(P0)
-    turns(on)
-    assert windows.out == 3
-    assert len(on.batcher) + on.lanes.pending <= 3
-    inline(on).held = False
-    on.turn_until(lambda: on.log.committed == {P0: 50})
-    assert windows.out == 0
-
-
-def test_a_long_text_with_a_bad_window_is_one_dead_letter():
-    """Whatever its other windows say, before or after: one dead letter, and its neighbours have results."""
-
-    def before(texts: list[str]) -> None:
-        if any(text.startswith("poison") for text in texts):
-            raise RuntimeError
-
-    on = bench(StubClassifier(before), inline=True, clock=TickingClock(), windows=in_windows())
-    for text in ("word " * 100, "poison " * 100, "word " * 100, "short"):
-        on.log.append("in", 0, message(text))
-    on.source.assign(P0)
-    on.turn_until(lambda: on.log.committed == {P0: 4})
-    assert [(offset(o), reason(o)) for o in on.sink.dead_letters] == [(1, "model-error")]
-    assert [offset(o) for o in on.sink.sent] == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("how", ["revoke", "lose"])
-def test_a_long_text_whose_partition_has_gone_is_read_no_further(how: str):
-    """Its windows leave the batcher, no more are fed, and those in the lanes count for nobody."""
-    model, windows = StubClassifier(), in_windows(limit=4)
-    on = bench(model, inline=True, clock=TickingClock(), windows=windows, revoke=0.01)
-    inline(on).held = True
-    on.log.append("in", 0, message("words " * 300))
-    on.log.append("in", 1, message("words " * 300))
-    on.source.assign(P0, P1)
-    turns(on)
-    getattr(on.source, how)(P0)
-    turns(on, 1)
-    inline(on).held = False
-    on.turn_until(lambda: on.log.committed == {P1: 1})
-    assert len(model.runs) <= 4 + 12
-    assert {o.source for o in on.sink.sent} == {P1}
-    assert windows.out == 0
-
-
-@pytest.mark.parametrize("how", ["revoke", "lose"])
-def test_long_texts_of_partitions_that_have_gone_are_not_kept(how: str):
-    """However often partitions come and go behind a long text that is still read, no more is held than is in flight."""
-    windows = in_windows(limit=4)
-    on = bench(inline=True, clock=TickingClock(), windows=windows, revoke=0.01)
-    inline(on).held = True
-    on.log.append("in", 0, message("words " * 300))
-    on.source.assign(P0)
-    turns(on)
-    alone = windows.bytes
-    for _ in range(20):
-        on.log.append("in", 1, message("words " * 300))
-    for _ in range(3):
-        on.source.assign(P1)
-        turns(on)
-        assert windows.bytes == 21 * alone
-        getattr(on.source, how)(P1)
-        turns(on, 1)
-        assert (on.ledger.in_flight, windows.bytes) == (1, alone)
-
-
-def test_token_ids_of_long_texts_count_as_bytes_in_flight():
-    """Texts of short words have more bytes of ids than of text; the bound is one on both."""
-    windows = in_windows(limit=3)
-    on = bench(inline=True, windows=windows, bytes_in_flight=100_000)
-    inline(on).held = True
-    value = message("w " * 300)
-    for _ in range(500):
-        on.log.append("in", 0, value)
-    on.source.assign(P0)
-    turns(on, 30)
-    each = len(value) + 4 * 302
-    assert 100_000 <= on.ledger.bytes_in_flight + windows.bytes < 100_000 + POLL_LIMIT * each
-    inline(on).held = False
-    on.turn_until(lambda: on.log.committed == {P0: 500})
-    assert windows.bytes == 0
-
-
-def test_a_long_text_is_the_same_again_after_a_restart():
-    """Windows that finish in another order give the same bytes."""
-    on = bench(inline=True, clock=TickingClock(), windows=in_windows(), lanes=3)
-    inline(on).newest_first = True
-    on.sink.acknowledging = False
-    for words in (100, 3, 200, 57):
-        on.log.append("in", 0, message("words " * words))
-    on.source.assign(P0)
-    on.turn_until(lambda: len(on.sink.sent) == 4)
-    again = bench(inline=True, clock=TickingClock(), log=on.log, windows=in_windows(limit=1))
-    again.source.assign(P0)
-    again.turn_until(lambda: on.log.committed == {P0: 4})
-    assert again.sink.sent == on.sink.sent
-
-
-def test_long_texts_are_tokenized_a_few_at_a_time_and_the_lanes_go_on_meanwhile():
-    """A poll of long texts does not keep the lanes waiting until all of them are tokenized."""
+def test_brokers_that_go_and_come_back_are_told():
+    """Once a second health and metrics hear whether a broker is there; the log, when that changes."""
     heard = Heard()
-    on = bench(inline=True, observer=heard, max_characters=100_000, windows=in_windows(longest=62))
-    for _ in range(6):
-        on.log.append("in", 0, message("short"))
-        on.log.append("in", 0, message("words " * 5_000))
+    on = bench(inline=True, observer=heard)
+    with structlog.testing.capture_logs() as logged:
+        for connected in (True, False, False, True):
+            on.source.connected = connected
+            on.clock.advance(1.0)
+            on.loop.turn()
+            assert on.health.connected is connected
+    assert heard.calls["connected"] == [(True,), (False,), (False,), (True,)]
+    assert [line["event"] for line in logged] == [
+        "no broker is there; waiting for them",
+        "the brokers are there again",
+    ]
+
+
+def test_too_many_refusals_halt_the_worker_and_lose_nothing():
+    """What it has in flight is finished and committed; what comes after is read by the next."""
+    on = bench(inline=True, breaker=Breaker(20, 0.5, 10), clock=TickingClock(), commit_interval=60.0)
     on.source.assign(P0)
-    turns(on, 1)
-    assert [records for records, _, _ in heard.calls["tokenized"]] == [5, 4, 3]
-    on.turn_until(lambda: on.log.committed == {P0: 12})
+    for _ in range(500):
+        on.log.append(*P0, b"{")
+    with pytest.raises(TopicError, match="'invalid-json'"):
+        on.loop.run(lambda: False)
+    assert on.source.closed
+    assert on.log.committed[P0] == len(on.sink.dead_letters) < 500
+
+
+def test_few_refusals_halt_nothing():
+    on = bench(inline=True, breaker=Breaker(20, 0.5, 10))
+    on.source.assign(P0)
+    for _ in range(30):
+        fill(on.log, 1)
+        on.log.append(*P0, b"{")
+    on.turn_until(lambda: on.log.committed == {P0: 60})

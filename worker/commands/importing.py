@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 import typer
@@ -15,9 +15,13 @@ from rich.text import Text
 from worker.errors import ConfigError, InvalidMessage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from worker.model.data import Example
     from worker.model.importing.gate import Comparison
     from worker.model.importing.importer import Imported
+    from worker.pipeline.decode import Decoder
+    from worker.pipeline.messages import Record
 
 KAFKA = "kafka:"
 
@@ -46,6 +50,20 @@ class Options:
     as_json: bool
 
 
+class Calibration(NamedTuple):
+    """The texts of an import.
+
+    Attributes:
+        examples: none of them takes Winnow's own.
+        source: what the manifest says of them: where they are from, never what is in them.
+        notes: what the user should know of them.
+    """
+
+    examples: list[Example]
+    source: str
+    notes: tuple[str, ...] = ()
+
+
 def run(options: Options) -> None:
     """Import a model, show what INT8 changed, and write the bundle.
 
@@ -54,15 +72,16 @@ def run(options: Options) -> None:
     """
     importing = _importing()
     from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
-    from worker.model.importing import bounds, sources
+    from worker.model.importing import bounds, place, sources
 
     console = Console(stderr=True, highlight=False)
-    folder, onnx_file = sources.locate(options.source, options.onnx_file)
-    examples, described = _calibration(options)
+    place.check(options.out)
+    folder, onnx_file = sources.locate(options.source, options.onnx_file, rebuild=options.rebuild)
+    given = _calibration(options)
     settings = importing.ImportOptions(
         name=options.name or (None if Path(options.source).exists() else options.source.rpartition("/")[2]),
-        calibration=examples,
-        calibration_source=described,
+        calibration=given.examples,
+        calibration_source=given.source,
         min_agreement=options.min_agreement,
         max_metric_drop=options.max_metric_drop,
         max_length=options.max_length,
@@ -79,9 +98,9 @@ def run(options: Options) -> None:
             importer = importing.Importer(folder, settings, lambda what: status.update(Text(f"{what} …")))
             imported = importer.run(options.out)
     except bounds.GateRefused as refused:
-        console.print(_table(refused.comparison))
+        _show(given.notes, refused.comparison, console)
         raise
-    _report(imported, console, options.as_json)
+    _report(imported._replace(notes=(*given.notes, *imported.notes)), console, options.as_json)
 
 
 def _importing() -> Any:
@@ -96,48 +115,64 @@ def _importing() -> Any:
     return importing
 
 
-def _calibration(options: Options) -> tuple[list[Example], str]:
-    """The texts, and what the manifest says of them: where they are from, never what is in them."""
+def _calibration(options: Options) -> Calibration:
     from worker.model import data
 
     if options.calibrate is None:
-        return [], ""
+        return Calibration([], "")
     if options.calibrate.startswith(KAFKA):
-        topic = options.calibrate.removeprefix(KAFKA)
-        return _recent(topic, options), f"recent messages of the topic {topic}"
-    return data.read(Path(options.calibrate)), f"texts of {Path(options.calibrate).name}"
+        return _recent(options.calibrate.removeprefix(KAFKA), options)
+    return Calibration(data.read(Path(options.calibrate)), f"texts of {Path(options.calibrate).name}")
 
 
-def _recent(topic: str, options: Options) -> list[Example]:
+def _recent(topic: str, options: Options) -> Calibration:
     """The newest messages of a topic, decoded as the worker decodes them; those that it would refuse are left out."""
     from worker.app import decoder
     from worker.config import load
     from worker.kafka.tools import recent
+
+    if not topic:
+        raise ConfigError(f"--calibrate {KAFKA} names no topic: give {KAFKA}TOPIC.")
+    settings = load(options.config, options.assign)
+    records = recent(settings.kafka, topic, options.texts)
+    texts = _decoded(records, decoder(settings.input))
+    if not records:
+        raise ConfigError(
+            f"The topic {topic} is empty, or its brokers were too slow, so there is no message that can be decoded: "
+            "name a topic that has messages, or a file of texts."
+        )
+    if not texts:
+        raise ConfigError(
+            f"The topic {topic} has no message that can be decoded among its newest {len(records)}: name another, or "
+            "set input.text_pointer and input.format as for the worker."
+        )
+    return Calibration(texts, f"recent messages of the topic {topic}", _fewer(topic, options.texts, records, texts))
+
+
+def _decoded(records: Sequence[Record], decode: Decoder) -> list[Example]:
     from worker.model.data import Example
 
-    settings = load(options.config, options.assign)
-    decode = decoder(settings.input)
     texts = []
-    for record in recent(settings.kafka, topic, options.texts):
+    for record in records:
         try:
             request = decode(record)
         except InvalidMessage:
             continue
         texts.append(Example(request.id, request.text))
-    if not texts:
-        raise ConfigError(
-            f"The topic {topic} has no message that can be decoded: name another, or set input.text_pointer and "
-            "input.format as for the worker."
-        )
     return texts
+
+
+def _fewer(topic: str, asked: int, records: Sequence[Record], texts: Sequence[Example]) -> tuple[str, ...]:
+    if len(texts) >= asked:
+        return ()
+    refused = len(records) - len(texts)
+    without = f"; {refused} more cannot be decoded" if refused else ""
+    return (f"the topic {topic} gave {len(texts)} texts of the {asked} that were asked for (--texts){without}",)
 
 
 def _report(imported: Imported, console: Console, as_json: bool) -> None:
     made = imported.bundle
-    for note in imported.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
-    if imported.comparison is not None:
-        console.print(_table(imported.comparison))
+    _show(imported.notes, imported.comparison, console)
     if as_json:
         document = {
             "bundle": str(made.path),
@@ -152,6 +187,13 @@ def _report(imported: Imported, console: Console, as_json: bool) -> None:
         return
     said = f"{made.manifest.name} ({made.digest}), {made.manifest.task}, {len(made.labels)} labels"
     typer.echo(f"{made.path}: {said}, {made.model_path.stat().st_size / 1e6:.1f} MB")
+
+
+def _show(notes: Sequence[str], comparison: Comparison | None, console: Console) -> None:
+    for note in notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+    if comparison is not None:
+        console.print(_table(comparison))
 
 
 def _table(found: Comparison) -> Table:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.app import DEFAULT_BUNDLE, bundle_folder
-from worker.commands.evaluate import answered
+from worker.commands.evaluate import answered, labelled, serving_of, show_notes, show_settings
 from worker.commands.extras import need
 from worker.errors import ConfigError
 from worker.model import bundle as bundles
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from worker.model.bundle import Bundle
+    from worker.model.data import Fields
     from worker.model.evaluation.answers import Answers
     from worker.model.evaluation.threshold import Curve, Point
 
@@ -37,34 +38,52 @@ class Goal(NamedTuple):
     cost: str | None
 
 
-def threshold(
-    name: str, data: Path, goal: Goal, labels: list[str], write: bool, as_json: bool, fields: tuple[str, str]
-) -> None:
+class Options(NamedTuple):
+    """What `winnow threshold` is asked for."""
+
+    bundle: str
+    data: Path
+    goal: Goal
+    labels: list[str]
+    write: bool
+    as_json: bool
+    fields: Fields
+    config: Path | None
+    assign: list[str]
+
+
+def threshold(options: Options) -> None:
     """Choose a threshold for each label, show its curve, and store it with `write`."""
     need("threshold", "evaluate")
-    from worker.model.data import Fields
-
-    choose = _chooser(goal)
-    bundle = bundles.load(bundle_folder(name))
-    wanted = _labels(bundle, labels)
-    answers = answered(bundle, data, Fields(text=fields[0], label=fields[1]))
+    choose = _chooser(options.goal)
+    serving = serving_of(options.config, options.assign).reading()
+    bundle = bundles.load(bundle_folder(options.bundle))
+    wanted = _labels(bundle, options.labels)
+    answers = answered(bundle, labelled(bundle, options.data, options.fields), serving)
     chosen = {}
     for label in wanted:
         curve = _curve(answers, label)
         chosen[label] = (curve, choose(curve, label))
     replaced = _replaced(bundle, wanted)
-    if write:
+    if options.write:
         bundle = _store(bundle, {label: point.threshold for label, (_, point) in chosen.items()}, replaced)
-    if as_json:
-        document = {**_document(bundle, chosen, write), "replaced": replaced}
+    if options.as_json:
+        said = {"replaced": replaced, "settings": serving.changed(), "notes": list(answers.notes)}
+        document = {**_document(bundle, chosen, options.write), **said}
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
-    _show(Console(), bundle, chosen, write)
+    _show(Console(), bundle, chosen, options.write)
+    show_notes(Console(), answers)
+    show_settings(Console(), serving.changed())
+    _show_replaced(replaced, options.write)
+
+
+def _show_replaced(replaced: dict[str, float], written: bool) -> None:
     if replaced:
         others = ", ".join(f"{label} ({least:g})" for label, least in replaced.items())
         typer.echo(
             f"These are the figures without the other thresholds of the bundle, which compete: {others}. "
-            f"{'They are no longer in it' if write else '--write takes them out'}."
+            f"{'They are no longer in it' if written else '--write takes them out'}."
         )
 
 
@@ -128,7 +147,10 @@ def _curve(answers: Answers, label: str) -> Curve:
     i = answers.labels.index(label)
     truth = one_hot(answers, answers.truth)[:, i]
     if not 0 < truth.sum() < len(truth):
-        raise ConfigError(f"The texts are all {label}, or none is: a threshold needs both kinds.")
+        raise ConfigError(
+            f"The texts are all {label}, or none is, so any threshold is as good: give texts of both kinds, or name "
+            "other labels with --label."
+        )
     return Curve(answers.scores[:, i], truth)
 
 
@@ -140,11 +162,19 @@ def _replaced(bundle: Bundle, wanted: list[str]) -> dict[str, float]:
 
 
 def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, float]) -> Bundle:
-    """The bundle with these thresholds, without those replaced, and without figures, which were of the old ones."""
+    """The bundle with these thresholds and without those replaced.
+
+    Figures of other thresholds go, the agreement with FP32 too, whose graph is not in the bundle to measure it anew.
+    """
     if bundle.path.resolve() == DEFAULT_BUNDLE.resolve():
         raise ConfigError(f"The default bundle belongs to the installation: copy {bundle.path}, and name the copy.")
-    kept = {label: least for label, least in bundle.manifest.thresholds.items() if label not in replaced}
-    return bundles.amend(bundle, {"thresholds": {**kept, **thresholds}, "evaluation": []})
+    manifest = bundle.manifest
+    chosen = {label: least for label, least in manifest.thresholds.items() if label not in replaced} | thresholds
+    if chosen == manifest.thresholds:
+        return bundle
+    quantization = manifest.quantization.model_copy(update={"against_fp32": None})
+    changes = {"thresholds": chosen, "evaluation": [], "quantization": quantization.model_dump(mode="json")}
+    return bundles.amend(bundle, changes)
 
 
 def _document(bundle: Bundle, chosen: dict[str, tuple[Curve, Point]], written: bool) -> dict[str, Any]:
@@ -164,10 +194,10 @@ def _show(console: Console, bundle: Bundle, chosen: dict[str, tuple[Curve, Point
         if len(chosen) == 1:
             console.print(_plot(curve, point, label))
             console.print(_steps(curve, point))
-        table.add_row(label, *_cells(point))
+        table.add_row(Text(label), *_cells(point))
     console.print(table)
     if written:
-        console.print(f"{bundle.path}: written; the digest is {bundle.digest}.", highlight=False)
+        console.print(Text(f"{bundle.path}: written; the digest is {bundle.digest}."))
     else:
         console.print("Not written; --write stores it in the bundle.")
 

@@ -19,18 +19,19 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
+    from worker.model.data import Fields
+
 STOPPED = 130
 
 
-def train(wanted: dict[str, Any], text_field: str, label_field: str) -> None:
+def train(wanted: dict[str, Any], fields: Fields) -> None:
     """Train as `wanted` says, the fields of `worker.model.training.run.Options` by name, and show the figures."""
     begun = time.monotonic()
     need("train", "train")
-    from worker.model.data import Fields
     from worker.model.training.fitting import Stopped
     from worker.model.training.run import Options, train
 
-    options = Options(**wanted, fields=Fields(text=text_field, label=label_field))
+    options = Options(**wanted, fields=fields)
     console = Console(stderr=True)
     try:
         with Live(console) as live:

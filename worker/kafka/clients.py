@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException
 
 from worker.errors import ConfigError
+from worker.kafka.properties import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from worker.config import KafkaSettings
 
@@ -19,22 +20,45 @@ log = logging.getLogger("librdkafka")
 
 RECORD_OVERHEAD = 10_000
 """More than Kafka adds to a record's key, value and headers."""
+MOST_BYTES = 1_000_000_000
+"""The client's own limit for `message.max.bytes`."""
 
 
-def common(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Properties:
-    """For every client."""
+class WriteBounds(NamedTuple):
+    """How large what is written may be, in bytes."""
+
+    record: int
+    """For the encoder."""
+    batch: int
+    """For the client: it counts a little otherwise than the encoder, and many records make a batch."""
+
+
+def write_bounds(max_bytes: int, topic_limit: int | None) -> WriteBounds:
+    """The bounds that `output.max_bytes` gives, and the topics' `max.message.bytes` where it is known.
+
+    The brokers hold a whole batch to the topic's limit, as large as it is without compression in the worst case.
+    """
+    limit = MOST_BYTES if topic_limit is None else topic_limit
+    return WriteBounds(min(max_bytes, limit), min(max_bytes + RECORD_OVERHEAD, limit))
+
+
+def common(kafka: KafkaSettings, on_error: Callable[[Any], None], own: Mapping[str, Any] | None = None) -> Properties:
+    """For every client; `own` is the user's table for one kind of client."""
+    return _ours(kafka, on_error) | resolved(kafka.properties | dict(own or {}))
+
+
+def _ours(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Properties:
     return {
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": kafka.client_id,
         "log.connection.close": False,
         "error_cb": on_error,
-        **kafka.properties,
     }
 
 
 def consumer(kafka: KafkaSettings, on_error: Callable[[Any], None], on_commit: Callable[..., None]) -> Properties:
     return {
-        **common(kafka, on_error),
+        **_ours(kafka, on_error),
         "group.id": kafka.group_id,
         **_group(kafka),
         "auto.offset.reset": "earliest",
@@ -49,8 +73,7 @@ def consumer(kafka: KafkaSettings, on_error: Callable[[Any], None], on_commit: C
         "fetch.queue.backoff.ms": 20,
         "allow.auto.create.topics": False,
         "on_commit": on_commit,
-        **kafka.properties,
-        **kafka.consumer_properties,
+        **resolved(kafka.properties | kafka.consumer_properties),
     }
 
 
@@ -64,23 +87,28 @@ def _group(kafka: KafkaSettings) -> Properties:
 
 
 def producer(kafka: KafkaSettings, max_bytes: int, on_error: Callable[[Any], None]) -> Properties:
+    """For the producer; `max_bytes` is `WriteBounds.batch`."""
     return {
-        **common(kafka, on_error),
+        **_ours(kafka, on_error),
         "enable.idempotence": True,
         "acks": "all",
         # The partitioner of the Java clients, so equal keys meet whoever wrote them.
         "partitioner": "murmur2_random",
         # Results come in bunches, batch by batch: long enough for a bunch to travel as one request, no longer.
         "linger.ms": 0.5,
-        # The encoder bounds what is written; the client's own bound must not come first.
-        "message.max.bytes": max_bytes + RECORD_OVERHEAD,
+        # The encoder bounds records; this bounds the batches that they travel in.
+        "message.max.bytes": max_bytes,
         "compression.type": "lz4",
-        **kafka.properties,
-        **kafka.producer_properties,
+        **resolved(kafka.properties | kafka.producer_properties),
     }
 
 
 def refused(error: Exception) -> ConfigError:
     """The error for a client that could not be made: its properties are wrong."""
     detail = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+    if "SASL mechanism GSSAPI" in detail:  # its default, of which this build knows nothing
+        return ConfigError(
+            "No SASL mechanism is set. Set sasl.mechanism in kafka.properties: "
+            "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; Kerberos (GSSAPI) is not supported."
+        )
     return ConfigError(f"The Kafka client refuses its properties: {detail}. See the tables of properties in [kafka].")

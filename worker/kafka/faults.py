@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from confluent_kafka import KafkaError
 
 from worker.errors import BrokerError, Fatal, TopicError
@@ -30,9 +32,52 @@ REDELIVERED = {
 """Refusals of a commit because somebody else has, or will have, the partitions."""
 
 
+_BEHIND_FATAL = (
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.UNRELEASED_INSTANCE_ID,
+    KafkaError.UNSUPPORTED_ASSIGNOR,
+    KafkaError.UNSUPPORTED_VERSION,
+    KafkaError.GROUP_MAX_SIZE_REACHED,
+    KafkaError.INVALID_GROUP_ID,
+)
+"""What ends a member of a group of KIP-848: the client reports it as `_FATAL`, and names it in the text alone."""
+_SERVER = re.compile(r"(?:\w+://)?(?P<host>[^/]+)/")
+
+
+def handshake(error: KafkaError) -> Fatal | None:
+    """The error of a TLS handshake that the same settings will not get through, or None.
+
+    For the start alone: a worker that was connected before meets such errors when a broker is restarted, too.
+    """
+    said = error.str()
+    server = _SERVER.match(said)
+    host = server["host"] if server else "a broker"
+    if error.code() == KafkaError._SSL and "certificate verify failed" in said:
+        return BrokerError(
+            f"The certificate of {host} is refused: no CA of ssl.ca.location signed it, or it has expired, or it does "
+            "not name that host. Check ssl.ca.location in kafka.properties, and the name in kafka.bootstrap_servers."
+        )
+    if "SSL alert" in said:  # sent by the other side: nearly always for the lack of a certificate
+        return BrokerError(
+            f"{host} refused the TLS handshake ({said.rpartition('SSL routines::')[2]}). Set ssl.certificate.location "
+            "and ssl.key.location in kafka.properties to a certificate that the brokers trust."
+        )
+    return None
+
+
+def _code(error: KafkaError) -> int:
+    code: int = error.code()
+    if code != KafkaError._FATAL:
+        return code
+    return next((behind for behind in _BEHIND_FATAL if KafkaError(behind).str() in error.str()), code)
+
+
 def fatal(error: KafkaError, topic: str | None = None) -> Fatal | None:
     """The error that ends the process, or None where the client recovers by itself."""
-    code = error.code()
+    code = _code(error)
     where = f" {topic!r}" if topic else ""
     if code in AUTHENTICATION:
         return BrokerError(
@@ -43,6 +88,8 @@ def fatal(error: KafkaError, topic: str | None = None) -> Fatal | None:
         return TopicError(f"Access to the topic{where} is denied. Grant READ on inputs, WRITE on outputs.")
     if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
         return BrokerError("Access to the consumer group is denied. Grant READ on the group in kafka.group_id.")
+    if code == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
+        return BrokerError("Writing is denied. Grant WRITE on the output and the dead-letter topic.")
     if code in (KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID):
         return BrokerError(
             "Another member of the group uses the same kafka.group_instance_id. Give each worker its own."
@@ -59,6 +106,6 @@ def fatal(error: KafkaError, topic: str | None = None) -> Fatal | None:
         )
     if code in PERMANENT:
         return BrokerError(f"The group refuses this worker ({error.str()}). Make its settings equal to its members'.")
-    if error.fatal():
+    if error.fatal() or code == KafkaError._FATAL:
         return BrokerError(f"The Kafka client cannot go on: {error.str()}.")
     return None

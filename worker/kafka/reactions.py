@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaError
 
-from worker.errors import BrokerError, DeliveryError, Fatal, TopicError
+from worker.errors import BrokerError, DeliveryError, Fatal
 from worker.kafka import faults
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def ending(error: KafkaException, transactional_id: str) -> Fatal:
     if code == KafkaError.CLUSTER_AUTHORIZATION_FAILED:
         return BrokerError("Writing is denied. Grant WRITE on the output and the dead-letter topic.")
     if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-        return TopicError("Access to the output or the dead-letter topic is denied. Grant WRITE on both.")
+        return DeliveryError("Access to the output or the dead-letter topic is denied. Grant WRITE on both.")
     if code == KafkaError.INVALID_TRANSACTION_TIMEOUT:
         return BrokerError(
             "The brokers do not allow transactions to last so long. Set transaction.timeout.ms in "

@@ -44,8 +44,7 @@ class KafkaSink:
 
     def close(self) -> None:
         """Give up what is not acknowledged."""
-        self._writer.producer.purge()
-        self._writer.producer.poll(0)
+        self._writer.close()
 
     # A callback of the client: it never raises.
 

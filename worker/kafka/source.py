@@ -11,14 +11,23 @@ import threading
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_LOG_APPEND_TIME,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from worker.kafka import clients, faults
 from worker.pipeline.messages import Record
+from worker.ports import NotYet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -27,6 +36,10 @@ if TYPE_CHECKING:
     from worker.ports import RebalanceListener
 
 log = structlog.get_logger("kafka")
+STATISTICS_INTERVAL_MS = 2_000
+"""How often the client says whether brokers are there."""
+ANSWER_SECONDS = 1.0
+"""How long the brokers are waited for when they are asked what is committed."""
 COMMIT_SECONDS = 5.0
 """How long the last commit of a partition may take."""
 # For a header name that is not UTF-8 the client's method returns a broken list with an error pending. A call through
@@ -40,7 +53,11 @@ class KafkaSource:
 
     def __init__(self, kafka: KafkaSettings) -> None:
         self._topics = list(kafka.input_topics)
-        self._properties = clients.consumer(kafka, self._on_error, self._on_commit)
+        self._properties = {
+            **clients.consumer(kafka, self._on_error, self._on_commit),
+            "statistics.interval.ms": STATISTICS_INTERVAL_MS,
+            "stats_cb": self._on_stats,
+        }
         self._listener: RebalanceListener | None = None
         self._consumer: Consumer | None = None
         self._assigned: dict[Partition, None] = {}
@@ -48,6 +65,7 @@ class KafkaSource:
         self._fetched: list[Message] = []
         self._rebalancing = False
         self._paused = False
+        self.connected = True
 
     def start(self, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -58,6 +76,17 @@ class KafkaSource:
         self._consumer.subscribe(
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
+
+    def committed(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
+        entries = [TopicPartition(topic, number) for topic, number in partitions]
+        try:
+            found = self._client.committed(entries, timeout=ANSWER_SECONDS)
+        except KafkaException as error:
+            fatal = faults.fatal(error.args[0])
+            if fatal is not None:
+                raise fatal from None
+            raise NotYet from None
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
 
     @property
     def _client(self) -> Consumer:
@@ -152,8 +181,9 @@ class KafkaSource:
     def membership(self) -> object | None:
         """The group metadata that KIP-447 fences by.
 
-        A member that the group has thrown out has lost its id, and learns of it with the next poll: its metadata would
-        be that of a client outside of any group, which the coordinator lets pass.
+        A member that a classic group has thrown out has lost its id, and learns of it with the next poll: its metadata
+        would be that of a client outside of any group, which the coordinator lets pass. In groups of KIP-848 it keeps
+        the id, and the coordinator refuses it.
         """
         metadata = self._client.consumer_group_metadata()
         return metadata if self._client.memberid() else None
@@ -210,7 +240,16 @@ class KafkaSource:
             for partition in gone:
                 self._assigned.pop(partition, None)
 
+    def _on_stats(self, statistics: str) -> None:
+        self._guarded(self._look, statistics)
+
+    def _look(self, statistics: str) -> None:
+        brokers = orjson.loads(statistics)["brokers"].values()
+        self.connected = any(broker["state"] == "UP" for broker in brokers)
+
     def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self.connected = False
         log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
         self._raised = self._raised or faults.fatal(error)
 
@@ -236,6 +275,7 @@ def record(message: Any) -> Record:
         headers,
         None if kind == TIMESTAMP_NOT_AVAILABLE else timestamp,
         unreadable,
+        kind == TIMESTAMP_LOG_APPEND_TIME,
     )
 
 

@@ -34,8 +34,7 @@ def recent(kafka: KafkaSettings, topic: str, count: int) -> list[Record]:
     heard: list[Any] = []
     try:
         consumer = Consumer(
-            clients.common(kafka, heard.append)
-            | kafka.consumer_properties
+            clients.common(kafka, heard.append, kafka.consumer_properties)
             | {
                 "group.id": kafka.group_id,
                 "enable.auto.commit": False,

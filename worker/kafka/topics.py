@@ -7,17 +7,24 @@ from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import RESOURCE_TOPIC, AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from worker.errors import BrokerError, Fatal, TopicError
 from worker.kafka import clients, faults
+from worker.pipeline.encode import LEAST_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
+
     from worker.config import KafkaSettings
 
 log = structlog.get_logger("kafka")
+ATTEMPT_SECONDS = 1.0
+"""The client tells of a refused login only when an attempt has ended: who is refused need not wait for all the rest."""
+CONFIG_SECONDS = 5.0
+SIZE_LIMIT = "max.message.bytes"
 
 
 class _Heard:
@@ -28,17 +35,20 @@ class _Heard:
         self.last = ""
 
     def __call__(self, error: KafkaError) -> None:
-        self.fatal = self.fatal or faults.fatal(error)
+        self.fatal = self.fatal or faults.fatal(error) or faults.handshake(error)
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self.last = error.str()
 
 
-def prepare(kafka: KafkaSettings) -> None:
+def prepare(kafka: KafkaSettings) -> int | None:
     """See that the brokers answer and every topic exists; create what is missing if `create_topics`.
+
+    Returns:
+        The least `max.message.bytes` of the topics that are written, where this user may know it.
 
     Raises:
         BrokerError: the brokers cannot be reached or refuse the login.
-        TopicError: a topic is missing, or may not be created.
+        TopicError: a topic is missing, may not be created, or takes too little.
     """
     heard = _Heard()
     try:
@@ -46,7 +56,8 @@ def prepare(kafka: KafkaSettings) -> None:
         admin = AdminClient(clients.common(kafka, heard) | {"log_level": 0})
     except (KafkaException, TypeError, ValueError) as error:
         raise clients.refused(error) from None
-    existing = _existing(admin, kafka, heard)
+    metadata = _answer(admin, kafka, heard)
+    existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
     missing = [name for name in _named(kafka) if name not in existing]
     if missing and kafka.create_topics:
         _create(admin, kafka, missing)
@@ -59,24 +70,36 @@ def prepare(kafka: KafkaSettings) -> None:
             log.warning("no topic matches yet", pattern=pattern)
     if kafka.output_partition == "source":
         _check_partitions(kafka, inputs, existing[kafka.output_topic])
+    return _least(_size_limits(admin, min(metadata.brokers), (kafka.output_topic, kafka.dead_letter_topic)))
 
 
-def _existing(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> dict[str, int]:
-    """The topics there are, with their number of partitions."""
+def _answer(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> ClusterMetadata:
+    """The brokers and topics there are."""
     seconds = kafka.connect_timeout_ms / 1000
+    first = min(ATTEMPT_SECONDS, seconds)
+    metadata = _metadata(admin, heard, first)
+    if metadata is None and seconds > first:
+        metadata = _metadata(admin, heard, seconds - first)
+    if metadata is None:
+        detail = f" ({heard.last})" if heard.last else ""
+        raise BrokerError(
+            f"No broker answered at {kafka.bootstrap_servers} within {seconds:g} s{detail}. "
+            "Check kafka.bootstrap_servers, and security.protocol in kafka.properties."
+        )
+    return metadata
+
+
+def _metadata(admin: AdminClient, heard: _Heard, seconds: float) -> ClusterMetadata | None:
+    """What the brokers say; None when they do not answer, in which time alone may be wrong."""
     try:
-        metadata = admin.list_topics(timeout=seconds)
+        found: ClusterMetadata = admin.list_topics(timeout=seconds)
+        return found
     except KafkaException as error:
         admin.poll(0)
         fatal = heard.fatal or faults.fatal(error.args[0])
         if fatal is not None:
             raise fatal from None
-        detail = f" ({heard.last})" if heard.last else ""
-        raise BrokerError(
-            f"No broker answered at {kafka.bootstrap_servers} within {seconds:g} s{detail}. "
-            "Check kafka.bootstrap_servers, and security.protocol in kafka.properties."
-        ) from None
-    return {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
+        return None
 
 
 def _named(kafka: KafkaSettings) -> list[str]:
@@ -92,11 +115,40 @@ def _create(admin: AdminClient, kafka: KafkaSettings, missing: Iterable[str]) ->
             log.info("topic created", topic=name, partitions=kafka.create_partitions)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise TopicError(f"The topic {name!r} cannot be created: {error.args[0].str()}.") from None
+                raise TopicError(_why_not_created(name, error.args[0])) from None
+
+
+def _why_not_created(name: str, error: KafkaError) -> str:
+    if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return f"The topic {name!r} cannot be created: this user may not. Grant CREATE on it, or have it created."
+    return f"The topic {name!r} cannot be created: {error.str()}."
+
+
+def _size_limits(admin: AdminClient, broker: int, names: Iterable[str]) -> dict[str, int]:
+    """`max.message.bytes` of topics, without those of which this user may not know it."""
+    asked = [ConfigResource(RESOURCE_TOPIC, name) for name in names]
+    limits = {}
+    # By default the client waits for a controller, which not every cluster shows; any broker can tell.
+    for topic, future in admin.describe_configs(asked, request_timeout=CONFIG_SECONDS, broker=broker).items():
+        try:
+            limits[topic.name] = int(future.result()[SIZE_LIMIT].value)
+        except KafkaException as error:
+            log.debug("size limit unknown", topic=topic.name, error=error.args[0].name())
+    return limits
+
+
+def _least(limits: dict[str, int]) -> int | None:
+    for name, limit in limits.items():
+        if limit < LEAST_BYTES:
+            raise TopicError(
+                f"The topic {name!r} takes records of {limit} bytes at most, and a dead letter with its headers may "
+                f"need {LEAST_BYTES}. Raise its {SIZE_LIMIT}."
+            )
+    return min(limits.values(), default=None)
 
 
 def _how_to_create(kafka: KafkaSettings, missing: list[str]) -> str:
-    verb = "is no topic" if len(missing) == 1 else "are no topics"
+    verb, them = ("is no topic", "it") if len(missing) == 1 else ("are no topics", "them")
     commands = "; ".join(
         f"kafka-topics.sh --bootstrap-server {kafka.bootstrap_servers} --create --topic {name} "
         f"--partitions {kafka.create_partitions}"
@@ -104,7 +156,7 @@ def _how_to_create(kafka: KafkaSettings, missing: list[str]) -> str:
     )
     names = ", ".join(repr(name) for name in missing)
     return (
-        f"There {verb} {names}, or this user may not describe it. "
+        f"There {verb} {names}, or this user may not describe {them}. "
         f"Create with: {commands} -- or set kafka.create_topics = true."
     )
 

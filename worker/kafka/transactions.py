@@ -14,6 +14,7 @@ from worker.kafka import faults
 from worker.kafka.reactions import LASTING, Reaction, ending, reaction
 from worker.kafka.writer import Writer, undeliverable
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
+from worker.sections import TRANSACTION_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,15 +28,11 @@ log = structlog.get_logger("kafka")
 CALL_SECONDS = 1.0
 """For which a call waits before it is made again in the next turn of the loop."""
 CLOSING_SECONDS = 2.0
+BETWEEN_TRIALS = 0.1
 RENEWALS = 5
 """Producers in a row that may fail before one transaction is committed."""
-TRANSACTION_TIMEOUT_MS = 10_000
-"""After which the coordinator aborts a transaction, so that a dead worker does not hold up its successor for long."""
-_DEFAULTS = {
-    "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-    # The first record after a commit may meet "concurrent transactions", and waits so long (default 100 ms).
-    "retry.backoff.ms": 5,
-}
+REQUEST_TIMEOUT_MS = 3_000
+_NO_TOPIC = {KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART}
 _OF_THE_ABORT = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
 
@@ -54,9 +51,15 @@ class KafkaTransactions:
     def __init__(self, kafka: KafkaSettings, max_bytes: int, clock: Clock) -> None:
         self._clock = clock
         self._id = transactional_id(kafka)
-        timeout = kafka.producer_properties.get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
-        self._timeout = int(timeout) / 1000
-        defaults = _DEFAULTS | {"transactional.id": self._id}
+        self._timeout = kafka.transaction_timeout
+        defaults = {
+            "transactional.id": self._id,
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            # The first record after a commit may meet "concurrent transactions", and waits so long (default 100 ms).
+            "retry.backoff.ms": 5,
+            # Offsets are sent without a timeout but that of the request, by default as long as a transaction may last.
+            "socket.timeout.ms": min(REQUEST_TIMEOUT_MS, int(1000 * self._timeout)),
+        }
         self._new: Callable[[], Writer] = partial(Writer, kafka, max_bytes, clock, defaults, _fatal)
         self._begun: float | None = None
         self._renewals = 0
@@ -69,11 +72,10 @@ class KafkaTransactions:
         try:
             self._writer.produce(outgoing, self._report)
         except KafkaException as error:
-            if error.args[0].code() == KafkaError._STATE:  # the transaction has failed already
+            # The transaction, or the producer, has failed already; why, the abort will be told.
+            if error.args[0].code() in (KafkaError._STATE, KafkaError._FATAL):
                 raise AbortNeeded from None
-            if error.args[0].code() == KafkaError.MSG_SIZE_TOO_LARGE:
-                raise undeliverable(self._writer.topic(outgoing), error.args[0]) from None
-            self._react(error)
+            raise undeliverable(self._writer.topic(outgoing), error.args[0]) from None
 
     def poll(self) -> None:
         self._writer.poll()
@@ -113,7 +115,7 @@ class KafkaTransactions:
                 f"{RENEWALS} transactional producers in a row have failed. Nothing unfinished was committed; the log "
                 "of the brokers may say why."
             )
-        self._writer.producer.purge()
+        self._writer.close()
         self._writer = self._new()
         self._initialized, self._begun = False, None
 
@@ -123,7 +125,7 @@ class KafkaTransactions:
         try:
             self._writer.producer.abort_transaction(CLOSING_SECONDS)
         except KafkaException as error:
-            log.warning("transaction left open", error=error.args[0].name(), consequence="it ends by its timeout")
+            log.warning("transaction left open", error=error.args[0].name(), consequence="the coordinator ends it")
 
     def _initialize(self) -> None:
         self._call(self._writer.producer.init_transactions, CALL_SECONDS)
@@ -135,6 +137,7 @@ class KafkaTransactions:
             try:
                 self._initialize()
             except (NotYet, AbortNeeded, RenewalNeeded):
+                self._writer.wait(BETWEEN_TRIALS)
                 if self._clock() >= deadline:
                     raise BrokerError(
                         f"The brokers' transaction coordinator did not answer within {seconds:g} s. See that their "
@@ -172,10 +175,10 @@ class KafkaTransactions:
         """Whatever failed makes the transaction abortable; what would fail again ends the worker."""
         if error is None or error.code() in _OF_THE_ABORT:
             return
-        if error.code() in LASTING:
+        if error.code() in LASTING | _NO_TOPIC:
             self._writer.fail(undeliverable(message.topic(), error))
 
 
 def _fatal(error: KafkaError) -> Fatal | None:
     """What is fatal for the producer is not for the worker: the next call says what to do."""
-    return None if error.fatal() else faults.fatal(error)
+    return None if error.fatal() or error.code() == KafkaError._FATAL else faults.fatal(error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -59,7 +61,9 @@ class Writer:
         self._topics = {Destination.OUTPUT: kafka.output_topic, Destination.DEAD_LETTER: kafka.dead_letter_topic}
         self.failed: Fatal | None = None
         try:
-            properties = (defaults or {}) | clients.producer(kafka, max_bytes, self._on_error)
+            # Without a cycle through the client: it is to end when this one does, not when the collector finds it.
+            heard = partial(_heard, weakref.ref(self))
+            properties = (defaults or {}) | clients.producer(kafka, max_bytes, heard)
             self.producer = Producer(properties, logger=logging.getLogger("librdkafka"))
         except (KafkaException, TypeError, ValueError) as error:
             raise clients.refused(error) from None
@@ -89,16 +93,31 @@ class Writer:
                 deadline = now + FULL_QUEUE_PATIENCE if deadline is None else deadline
                 if now > deadline:
                     raise DeliveryError(f"The queue of records for {topic!r} has been full for a minute.") from None
-                self.producer.poll(0.05)
+                self._serve(0.05)
 
     def topic(self, outgoing: Outgoing) -> str:
         return self._topics[outgoing.destination]
 
     def poll(self) -> None:
         """Serve the client's callbacks. Raises what made the worker unable to go on."""
-        self.producer.poll(0)
+        self._serve(0)
         if self.failed is not None:
             raise self.failed
+
+    def close(self) -> None:
+        """Give up what is not acknowledged."""
+        self.producer.purge()
+        self._serve(0)
+
+    def _serve(self, seconds: float) -> None:
+        try:
+            self.producer.poll(seconds)
+        except KafkaException as error:  # what is fatal for the client is raised here, and its callback not called
+            self.fail(self._fatal(error.args[0]))
+
+    def wait(self, seconds: float) -> None:
+        """Serve the client's callbacks for a while."""
+        self._serve(seconds)
 
     def fail(self, error: Fatal | None) -> None:
         """Keep the first reason to end; for callbacks of the client, which never raise."""
@@ -107,6 +126,11 @@ class Writer:
     def _on_error(self, error: KafkaError) -> None:
         log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
         self.fail(self._fatal(error))
+
+
+def _heard(writer: weakref.ref[Writer], error: KafkaError) -> None:
+    if (listening := writer()) is not None:
+        listening._on_error(error)
 
 
 def undeliverable(topic: str, error: KafkaError) -> Fatal:

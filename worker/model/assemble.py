@@ -9,8 +9,8 @@ import orjson
 from tokenizers import Tokenizer
 
 from worker.model.graph.builder import build
-from worker.model.graph.calibrate import calibrate
 from worker.model.graph.network import from_checkpoint
+from worker.model.graph.observe import observe
 from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.manifest import Probe, Quantization
 from worker.model.session import open_session, run
@@ -59,7 +59,7 @@ def graphs(
         BundleError: the tensors do not make the network that `config` names.
     """
     network = from_checkpoint(config, tensors)
-    ranges = calibrate(network, calibration)
+    ranges = observe(network, calibration).equalized()
     quantized = build(network, ranges, weight_limit=weight_limit)
     return Graphs(quantized.SerializeToString(), build(network).SerializeToString())
 

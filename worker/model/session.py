@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.cpu import usable_cores
-from worker.pipeline.infer import open_session, session_options
+from worker.pipeline.infer import DTYPES, open_session, padded, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,20 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["feeds", "open_session", "run", "run_each", "run_sorted", "session_options"]
 
-_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
-
 
 def feeds(
     session: onnxruntime.InferenceSession, rows: Sequence[Sequence[int]], length: int | None = None, pad_id: int = 0
 ) -> dict[str, np.ndarray]:
     """What the session's inputs take for `rows`, padded to the longest one or to `length` tokens."""
-    width = length or max(map(len, rows))
-    ids, mask = np.full((len(rows), width), pad_id), np.zeros((len(rows), width))
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = row
-        mask[i, : len(row)] = 1
-    known: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(mask)}
-    return {i.name: known[i.name].astype(_DTYPES[i.type]) for i in session.get_inputs() if i.type in _DTYPES}
+    dtypes = {each.name: DTYPES[each.type] for each in session.get_inputs() if each.type in DTYPES}
+    return padded(dtypes, rows, pad_id, length)
 
 
 def run(

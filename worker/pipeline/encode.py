@@ -11,24 +11,18 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from worker.pipeline.error_headers import connect_headers, own_headers
 from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from worker.pipeline.error_headers import ErrorHeaders
     from worker.pipeline.messages import Classification, Headers, Outcome, Record
 
 SCHEMA_VERSION = 1
-MAX_MESSAGE_CHARACTERS = 512
-"""Settings may make a message long (a JSON Pointer does), and the headers alone must fit a dead letter."""
-_PREFIX = "__connect.errors."
-# Kafka Connect's names for the stages at which a record can fail.
-_CONNECT_STAGES = {
-    "decode": "VALUE_CONVERTER",
-    "tokenize": "TRANSFORMATION",
-    "infer": "TRANSFORMATION",
-    "encode": "TASK_PUT",
-}
+LEAST_BYTES = 4_096
+"""Any dead letter can be cut to this."""
 
 
 class ModelIdentity(NamedTuple):
@@ -45,16 +39,26 @@ class Encoder:
         model: named in every result.
         all_scores: whether results carry the score of every label.
         pass_headers: names of the headers that results take over; `*` for all. Dead letters take over all.
-        max_bytes: bound on what is written; a larger result becomes a dead letter, and a larger dead letter
-            is cut, with the size and SHA-256 of the original value in its headers.
+        max_bytes: bound on what is written, at least `LEAST_BYTES`; a larger result becomes a dead letter, and a
+            larger dead letter is cut, with the size and SHA-256 of the original value in its headers.
+        error_headers: the headers of dead letters.
     """
 
-    def __init__(self, model: ModelIdentity, all_scores: bool, pass_headers: Sequence[str], max_bytes: int) -> None:
+    def __init__(
+        self,
+        model: ModelIdentity,
+        all_scores: bool,
+        pass_headers: Sequence[str],
+        max_bytes: int,
+        error_headers: ErrorHeaders = connect_headers,
+    ) -> None:
         self._model = {"name": model.name, "digest": model.digest}
+        self._digest = model.digest
         self._all_scores = all_scores
         self._all_headers = "*" in pass_headers
         self._headers = frozenset(pass_headers)
         self._max_bytes = max_bytes
+        self._error_headers = error_headers
 
     def __call__(self, record: Record, outcome: Outcome) -> tuple[Outgoing | None, Rejection | None]:
         """What is to be written for a record, and why where it is a dead letter; (None, None) for nothing."""
@@ -63,7 +67,7 @@ class Encoder:
             size = _size(outgoing)
             if size <= self._max_bytes:
                 return outgoing, None
-            limit = f"more than output.max_bytes = {self._max_bytes}"
+            limit = f"more than the {self._max_bytes} that output.max_bytes and the topics allow"
             outcome = Rejection(
                 "encode", "result-too-large", f"The result has {size} bytes, {limit}.", "InvalidMessage"
             )
@@ -78,6 +82,8 @@ class Encoder:
         document: dict[str, object] = {
             "schema": SCHEMA_VERSION,
             "id": result.request.id,
+            # Of the message's place and the bundle: equal ids mean equal results, so that repeats can be dropped.
+            "result_id": f"{record.topic}-{record.partition}-{record.offset}@{self._digest}",
             "source": {
                 "topic": record.topic,
                 "partition": record.partition,
@@ -107,13 +113,14 @@ class Encoder:
         return Outgoing(Destination.OUTPUT, record.key, value, headers, (record.topic, record.partition))
 
     def _dead_letter(self, record: Record, rejection: Rejection) -> Outgoing:
-        headers = [*record.headers, *_error_headers(record, rejection)]
-        whole = Outgoing(Destination.DEAD_LETTER, record.key, record.value, headers, (record.topic, record.partition))
-        return whole if _size(whole) <= self._max_bytes else self._cut(whole, record, rejection)
+        why = self._error_headers(record, rejection) + own_headers(record, rejection)
+        source = (record.topic, record.partition)
+        whole = Outgoing(Destination.DEAD_LETTER, record.key, record.value, record.headers + why, source)
+        return whole if _size(whole) <= self._max_bytes else self._cut(whole, why)
 
-    def _cut(self, letter: Outgoing, record: Record, rejection: Rejection) -> Outgoing:
+    def _cut(self, letter: Outgoing, why: Headers) -> Outgoing:
         """Shorten the value; where key and headers alone are too much, leave out the message's own."""
-        value = record.value or b""
+        value = letter.value or b""
         note: Headers = [
             ("winnow.errors.original.bytes", str(len(value)).encode()),
             ("winnow.errors.original.sha256", hashlib.sha256(value).hexdigest().encode()),
@@ -121,8 +128,7 @@ class Encoder:
         room = self._max_bytes - _size(letter._replace(value=None, headers=letter.headers + note))
         if room >= 0:
             return letter._replace(value=value[:room], headers=letter.headers + note)
-        headers = _error_headers(record, rejection) + note
-        return letter._replace(key=None, value=None, headers=headers)
+        return letter._replace(key=None, value=None, headers=why + note)
 
 
 def _describe(document: dict[str, object], said: Classification) -> None:
@@ -149,23 +155,3 @@ def _size(outgoing: Outgoing) -> int:
     """Bytes on the wire, rounded up: Kafka adds a few for lengths."""
     headers = sum(len(name.encode()) + len(value or b"") + 10 for name, value in outgoing.headers)
     return len(outgoing.key or b"") + len(outgoing.value or b"") + headers + 100
-
-
-def _error_headers(record: Record, rejection: Rejection) -> Headers:
-    """The headers that Kafka Connect writes, and ours where it has none."""
-    values = {
-        "topic": record.topic,
-        "partition": str(record.partition),
-        "offset": str(record.offset),
-        "connector.name": "winnow",
-        "task.id": "0",
-        "stage": _CONNECT_STAGES[rejection.stage],
-        "class.name": f"worker.pipeline.{rejection.stage}",
-        "exception.class.name": rejection.error,
-        "exception.message": rejection.message[:MAX_MESSAGE_CHARACTERS],
-    }
-    headers: Headers = [(_PREFIX + name, value.encode()) for name, value in values.items()]
-    headers.append(("winnow.errors.reason", rejection.reason.encode()))
-    if record.timestamp is not None:
-        headers.append(("winnow.errors.timestamp", str(record.timestamp).encode()))
-    return headers

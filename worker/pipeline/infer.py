@@ -8,11 +8,12 @@ import numpy as np
 import onnxruntime as ort
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-_DTYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+DTYPES: dict[str, type[np.integer]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+"""Of the inputs that can be fed, by ONNX Runtime's names."""
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
 
@@ -56,9 +57,9 @@ class OnnxModel:
         self._session = open_session(path)
         inputs = self._session.get_inputs()
         for one in inputs:
-            if one.name not in _INPUTS or one.type not in _DTYPES:
+            if one.name not in _INPUTS or one.type not in DTYPES:
                 raise ValueError(f"the graph asks for an input {one.name} of type {one.type}, which nobody can give it")
-        self._dtypes = {one.name: _DTYPES[one.type] for one in inputs}
+        self._dtypes = {one.name: DTYPES[one.type] for one in inputs}
         outputs = [one.name for one in self._session.get_outputs()]
         self._output = "logits" if "logits" in outputs else outputs[0]
         self._pad_id = pad_id
@@ -68,16 +69,20 @@ class OnnxModel:
 
         Shape [rows, labels]; for token classification [rows, longest, labels], those of padding included.
         """
-        return self._session.run([self._output], self._feeds(ids), options)[0]  # type: ignore[no-any-return]
+        return self._session.run([self._output], padded(self._dtypes, ids, self._pad_id), options)[0]  # type: ignore[no-any-return]
 
-    def _feeds(self, ids: Sequence[Sequence[int]]) -> dict[str, NDArray[Any]]:
-        shape = (len(ids), max(map(len, ids)))
-        dtype = self._dtypes.get("input_ids", np.int64)
-        tokens, mask = np.full(shape, self._pad_id, dtype), np.zeros(shape, dtype)
-        for row, sequence in enumerate(ids):
-            tokens[row, : len(sequence)] = sequence
-            mask[row, : len(sequence)] = 1
-        arrays = {"input_ids": tokens, "attention_mask": mask}
-        if "token_type_ids" in self._dtypes:
-            arrays["token_type_ids"] = np.zeros_like(mask)
-        return {name: arrays[name].astype(kind, copy=False) for name, kind in self._dtypes.items()}
+
+def padded(
+    dtypes: Mapping[str, type[np.integer]], rows: Sequence[Sequence[int]], pad_id: int, length: int | None = None
+) -> dict[str, NDArray[Any]]:
+    """Ragged token ids as the inputs that `dtypes` names, padded to the longest row or to `length` tokens."""
+    shape = (len(rows), length or max(map(len, rows)))
+    dtype = dtypes.get("input_ids", np.int64)
+    ids, mask = np.full(shape, pad_id, dtype), np.zeros(shape, dtype)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = row
+        mask[i, : len(row)] = 1
+    arrays = {"input_ids": ids, "attention_mask": mask}
+    if "token_type_ids" in dtypes:
+        arrays["token_type_ids"] = np.zeros_like(mask)
+    return {name: arrays[name].astype(kind, copy=False) for name, kind in dtypes.items()}

@@ -78,6 +78,7 @@ class Ledger:
             window = self._windows[partition] = _Window(record.offset)
         if record.offset <= window.last:
             self.rewinds += 1
+            window.committed = None  # which may be equal to what is to be committed now
         window.last = record.offset
         slot = Slot(record, arrived, window)
         window.waiting.append(slot)

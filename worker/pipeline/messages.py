@@ -33,6 +33,8 @@ class Record(NamedTuple):
     """Milliseconds since the epoch as the broker has it; None where it has none."""
     headers_unreadable: bool = False
     """The client could not read the headers; such a record becomes a dead letter without them."""
+    log_append_time: bool = False
+    """The timestamp is the broker's, of when it stored the message; else its producer's."""
 
 
 class Request(NamedTuple):

@@ -99,6 +99,10 @@ class TextTokenizer:
         return TokenSpans(tokens, encoding.offsets, encoding.word_ids, encoding.special_tokens_mask)
 
 
+# A batch of nothing makes onnxruntime divide by zero, which ends the process.
+NO_TOKENS = Rejection("tokenize", "no-tokens", "The tokenizer finds nothing in the text.", "InvalidMessage")
+
+
 def portions(texts: Sequence[str]) -> Iterator[slice]:
     """Slices of texts that are tokenized at once, each of few characters or a single text."""
     if sum(map(len, texts)) <= PORTION_CHARACTERS:
@@ -116,9 +120,9 @@ def portions(texts: Sequence[str]) -> Iterator[slice]:
 
 
 def tokenize_each(tokenize: Tokenize, texts: Sequence[str]) -> list[Encoded | Rejection]:
-    """One entry a text, in order; a text that the tokenizer refuses harms no other."""
+    """One entry a text, in order; a text that the tokenizer refuses, or finds nothing in, harms no other."""
     try:
-        return list(tokenize(texts))
+        return [encoded if encoded.ids else NO_TOKENS for encoded in tokenize(texts)]
     except Exception as error:  # noqa: BLE001 - any failure is isolated to its culprit
         if len(texts) == 1:
             kind = type(error).__name__

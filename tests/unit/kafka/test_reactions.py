@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from worker.errors import BrokerError, DeliveryError, Fatal, TopicError
+from worker.errors import BrokerError, DeliveryError, Fatal
 from worker.kafka import reactions
 from worker.kafka.reactions import Reaction, ending, reaction
 
@@ -56,7 +56,7 @@ def test_every_end_has_a_sentence(code):
     [
         (KafkaError._FENCED, BrokerError, "'winnow-pod-1'.*kafka.instance_id of its own"),
         (KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, BrokerError, "'winnow-pod-1' is denied. Grant WRITE"),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, TopicError, "Grant WRITE on both"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, DeliveryError, "Grant WRITE on both"),
         (KafkaError.GROUP_AUTHORIZATION_FAILED, BrokerError, "Grant READ on the group"),
         (KafkaError.INVALID_TRANSACTION_TIMEOUT, BrokerError, "transaction.max.timeout.ms"),
         (KafkaError.UNSUPPORTED_VERSION, BrokerError, "kafka.delivery = 'at-least-once'"),

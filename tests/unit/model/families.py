@@ -8,8 +8,8 @@ so small that the norms' epsilon counts, biases everywhere, attention that looks
 import numpy as np
 
 from worker.model.graph.builder import build
-from worker.model.graph.calibrate import calibrate
 from worker.model.graph.network import from_checkpoint
+from worker.model.graph.observe import observe
 from worker.model.session import open_session
 
 KINDS = ("bert", "distilbert", "electra", "mpnet", "roberta", "xlm-roberta")
@@ -145,7 +145,7 @@ def network_of(kind, task="sequence", seed=3, **changes):
 
 
 def ranges_of(network):
-    return calibrate(network, rows([3, 8, 20, 60, 200], seed=9))
+    return observe(network, rows([3, 8, 20, 60, 200], seed=9)).ranges()
 
 
 def session_of(network, ranges=None, **options):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from worker.model.graph.builder import build
-from worker.model.graph.calibrate import calibrate
 from worker.model.graph.network import from_checkpoint
+from worker.model.graph.observe import observe
 from worker.model.random_bundle import random_checkpoint
 from worker.model.session import open_session
 
@@ -35,7 +35,7 @@ def rows(lengths, seed=0):
 
 def int8_model():
     small = network()
-    return build(small, calibrate(small, rows([3, 8, 20, 60, 200], seed=9)))
+    return build(small, observe(small, rows([3, 8, 20, 60, 200], seed=9)).ranges())
 
 
 def int8_session():

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+import struct
+from pathlib import Path
 
 import hypothesis.strategies as st
 import orjson
 import pytest
 from hypothesis import assume, given
+from jsonschema import Draft202012Validator
 
 from tests.kit import MODEL, record, says
 from worker.metrics import REASONS
-from worker.pipeline.encode import MAX_MESSAGE_CHARACTERS, Encoder
+from worker.pipeline.encode import LEAST_BYTES, Encoder
+from worker.pipeline.error_headers import (
+    MAX_GROUP_CHARACTERS,
+    MAX_MESSAGE_CHARACTERS,
+    NO_TIMESTAMP,
+    connect_headers,
+    spring_headers,
+)
 from worker.pipeline.messages import Destination, Forward, Headers, Outgoing, Rejection, Request, Result, Skip
 
-LEAST = 4_096
+LEAST = LEAST_BYTES
 """The least that the settings allow for `output.max_bytes`."""
+SCHEMA = Path(__file__).parents[3] / "schemas" / "dead-letter.schema.json"
 REJECTED = Rejection("decode", "invalid-json", "The value is not JSON at character 3.", "InvalidMessage")
 
 headers = st.lists(st.tuples(st.text(max_size=30), st.none() | st.binary(max_size=2_000)), max_size=5)
@@ -28,8 +41,17 @@ rejections = st.builds(
 )
 
 
-def encoder(all_scores: bool = False, pass_headers: tuple[str, ...] = ("traceparent",), max_bytes: int = 100_000):
-    return Encoder(MODEL, all_scores, pass_headers, max_bytes)
+STYLES = {"connect": connect_headers, "spring": spring_headers("the-group")}
+styles = st.sampled_from([*STYLES.values(), spring_headers("\U0001f44b" * 300)])
+
+
+def encoder(
+    all_scores: bool = False,
+    pass_headers: tuple[str, ...] = ("traceparent",),
+    max_bytes: int = 100_000,
+    error_headers=connect_headers,
+):
+    return Encoder(MODEL, all_scores, pass_headers, max_bytes, error_headers)
 
 
 def result(text: str = "some text", truncated: bool = False, id_: str = "1") -> Result:
@@ -61,6 +83,7 @@ def test_a_result_says_what_and_where_from():
     assert orjson.loads(outgoing.value or b"") == {
         "schema": 1,
         "id": "1",
+        "result_id": f"in-2-4@{MODEL.digest}",
         "source": {"topic": "in", "partition": 2, "offset": 4, "timestamp": 17},
         "label": said.label,
         "score": said.score,
@@ -126,6 +149,63 @@ def test_a_dead_letter_holds_the_original_and_the_reason():
     }
 
 
+def test_spring_finds_its_own_headers():
+    """By setting they are those of Spring Kafka's recoverer: text in UTF-8, numbers big-endian as Java writes them."""
+    source = record(9, b"{,", partition=1, key=b"k", headers=[("own", b"1")], timestamp=17)
+    outgoing = written(encoder(error_headers=STYLES["spring"]), source, REJECTED)
+    assert outgoing.headers[0] == ("own", b"1")
+    assert last(outgoing.headers[1:]) == {
+        "kafka_dlt-original-topic": b"in",
+        "kafka_dlt-original-partition": b"\x00\x00\x00\x01",
+        "kafka_dlt-original-offset": b"\x00\x00\x00\x00\x00\x00\x00\x09",
+        "kafka_dlt-original-timestamp": b"\x00\x00\x00\x00\x00\x00\x00\x11",
+        "kafka_dlt-original-timestamp-type": b"CreateTime",
+        "kafka_dlt-original-consumer-group": b"the-group",
+        "kafka_dlt-exception-fqcn": b"InvalidMessage",
+        "kafka_dlt-exception-message": b"The value is not JSON at character 3.",
+        "winnow.errors.reason": b"invalid-json",
+        "winnow.errors.timestamp": b"17",
+    }
+
+
+def test_a_record_without_a_timestamp_has_kafkas_number_for_none():
+    """As in Java: -1."""
+    noted = last(written(encoder(error_headers=STYLES["spring"]), record(timestamp=None), REJECTED).headers)
+    assert noted["kafka_dlt-original-timestamp"] == struct.pack(">q", NO_TIMESTAMP)
+    assert noted["kafka_dlt-original-timestamp-type"] == b"NoTimestampType"
+    assert "winnow.errors.timestamp" not in noted
+
+
+def test_a_timestamp_of_the_brokers_is_told_as_such():
+    """Topics with `message.timestamp.type = LogAppendTime` have no times of producers."""
+    source = record(timestamp=17)._replace(log_append_time=True)
+    noted = last(written(encoder(error_headers=STYLES["spring"]), source, REJECTED).headers)
+    assert noted["kafka_dlt-original-timestamp-type"] == b"LogAppendTime"
+
+
+def test_a_long_group_is_cut():
+    """The name of a consumer group has no bound, and the headers have one."""
+    noted = last(written(encoder(error_headers=spring_headers("g" * 1_000)), record(), REJECTED).headers)
+    assert noted["kafka_dlt-original-consumer-group"] == b"g" * MAX_GROUP_CHARACTERS
+
+
+@pytest.mark.parametrize("style", STYLES)
+@given(st.none() | st.binary(max_size=6_000), rejections, st.none() | st.integers(0, 2**53))
+def test_dead_letters_of_both_styles_conform_to_the_schema(style: str, value, rejection: Rejection, timestamp):
+    """With Kafka Connect's headers and with Spring's: both are what the schema describes."""
+    source = record(7, value, key=b"k", timestamp=timestamp)
+    outgoing = written(encoder(max_bytes=LEAST, error_headers=STYLES[style]), source, rejection)
+    document = {
+        "key": base64.b64encode(outgoing.key or b"").decode(),
+        "value": None if outgoing.value is None else base64.b64encode(outgoing.value).decode(),
+        "headers": {name: (held or b"").decode("utf-8", "replace") for name, held in outgoing.headers},
+    }
+    schema = Draft202012Validator(json.loads(SCHEMA.read_text("utf-8")))
+    schema.validate(document)
+    del document["headers"]["winnow.errors.reason"]
+    assert not schema.is_valid(document)
+
+
 def test_a_dead_tombstone_stays_a_tombstone():
     """The dead letter of a message without a value has no value either."""
     assert written(encoder(), record(0, None, key=b"k"), REJECTED).value is None
@@ -163,11 +243,12 @@ def test_a_cut_value_leaves_its_size_and_digest():
     rejections,
     st.text("abc.-_", min_size=1, max_size=249),
     st.none() | st.integers(0, 2**62),
+    styles,
 )
-def test_a_dead_letter_is_always_within_the_bound(value, key, own, rejection, topic, timestamp):
-    """Whatever key, value, headers, topic and reason: what is written fits, and says what was cut."""
+def test_a_dead_letter_is_always_within_the_bound(value, key, own, rejection, topic, timestamp, style):
+    """Whatever key, value, headers, topic, group and reason: what is written fits, and says what was cut."""
     source = record(2**62, value, topic=topic, partition=2**31 - 1, key=key, headers=own, timestamp=timestamp)
-    outgoing = written(encoder(max_bytes=LEAST), source, rejection)
+    outgoing = written(encoder(max_bytes=LEAST, error_headers=style), source, rejection)
     assert on_the_wire(outgoing) <= LEAST
     noted = last(outgoing.headers)
     assert noted["winnow.errors.reason"] == rejection.reason.encode()

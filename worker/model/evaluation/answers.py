@@ -6,6 +6,7 @@ A row is what is decided once: a text, or for the task `token` a word. Arrays ha
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from worker.model.data import Example
     from worker.model.evaluation.served import Served
 
+ABSTAINED = -1
+"""The id that is decided where the worker gives a text a fallback label that is none of the model's."""
 _SHOWN = 5
-_LONGEST_SHOWN = 40
+_NUMBER = re.compile(r"[0-9]+")
+_NUMBER_AS_WORD = re.compile(r"(?<![^\W_])[0-9]+(?![^\W_])")
 _FORMS = {
     "single-label": ("single-label",),
     "multi-label": ("multi-label", "single-label"),
@@ -47,9 +51,12 @@ class Answers:
         owner: for each row the index of its example.
         truth: label ids [rows]; for `multi-label` 0 or 1 [rows, labels]; for `regression` numbers [rows].
         scores: [rows, labels], after temperature and activation.
-        decided: like `truth`.
-        truncated: how many texts were longer than the model.
+        decided: like `truth`; for `single-label` also `ABSTAINED`.
+        truncated: how many texts were longer than what is read.
         served: for the task `token` the entities that the worker would give, where they are known.
+        fallback: what the worker says where it abstains, where it may and that is no label of the model.
+        actions: what it says to do with each row, where the settings ask for it.
+        notes: what is to be known of the truth.
     """
 
     task: str
@@ -61,6 +68,9 @@ class Answers:
     decided: np.ndarray
     truncated: int = 0
     served: Served | None = None
+    fallback: str | None = None
+    actions: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def wrong(self) -> np.ndarray:
@@ -76,7 +86,7 @@ class Answers:
         """One decision in words: a label, or those of several that are 1."""
         if self.task == "multi-label":
             return ", ".join(label for label, is_on in zip(self.labels, ids, strict=True) if is_on) or "none"
-        return self.labels[int(ids)]
+        return str(self.fallback) if ids == ABSTAINED else self.labels[int(ids)]
 
     def sequences(self, ids: np.ndarray) -> list[list[str]]:
         """Decisions or truth of the task `token` as one list of tags an example."""
@@ -106,6 +116,18 @@ def answers(
         truncated: how many of the texts were cut.
     """
     scores = activated(task, logits, temperature)
+    return judged(task, labels, examples, scores, decide(task, labels, scores, thresholds or {}), truncated)
+
+
+def judged(
+    task: str,
+    labels: Sequence[str],
+    examples: Sequence[Example],
+    scores: np.ndarray,
+    decided: np.ndarray,
+    truncated: int = 0,
+) -> Answers:
+    """Scores and decisions, as `Answers` has them, beside the truth of `examples`."""
     rows = [len(example.tags) if task == "token" else 1 for example in examples]
     return Answers(
         task,
@@ -114,7 +136,7 @@ def answers(
         np.repeat(np.arange(len(examples)), rows),
         truth_of(task, labels, examples),
         scores,
-        decide(task, labels, scores, thresholds or {}),
+        decided,
         truncated,
     )
 
@@ -147,8 +169,61 @@ def truth_of(task: str, labels: Sequence[str], examples: Sequence[Example]) -> n
     return np.array([each for example in words for each in example], int)
 
 
-def check(task: str, labels: Sequence[str], examples: Sequence[Example], name: str, model: str) -> None:
+def by_name(
+    task: str, labels: Sequence[str], examples: Sequence[Example], name: str, model: str
+) -> tuple[Sequence[Example], str | None]:
+    """The examples with the names of labels where their file has ids, as data sets of Hugging Face do.
+
+    They are taken for ids where all are whole numbers that a label of the model has as its id, unless all are names of
+    labels themselves; then a sentence says so. Where neither is so, the examples are as they were. `name` and `model`
+    are what messages call the two.
+
+    Raises:
+        ConfigError: the numbers may as well be those within the names of labels, which are others.
+    """
+    names = {str(i): label for i, label in enumerate(labels)}
+    found = {label for example in examples for label in (*example.labels, *example.tags)}
+    if task == "regression" or found.issubset(labels) or not found <= names.keys():
+        return examples, None
+    if examples[0].form not in _FORMS[task]:  # which `check` refuses
+        return examples, None
+    if _may_be_within(labels, found):
+        raise ConfigError(
+            f"{name} has numbers for labels, which may be ids or those within the names that {model} knows "
+            f"({_some(labels)}): write the names instead."
+        )
+    said = _some([f"{number} is {names[number]}" for number in sorted(found, key=int)])
+    return [
+        example._replace(
+            labels=tuple(names[label] for label in example.labels), tags=tuple(names[tag] for tag in example.tags)
+        )
+        for example in examples
+    ], f"the numbers in {name} are taken for the ids of labels: {said}"
+
+
+def _may_be_within(labels: Sequence[str], found: set[str]) -> bool:
+    """Whether a number of `found` is a word of a name with another id (`1 star`), or all are at least in its letters.
+
+    Names as `LABEL_1` are of no harm where they have that id.
+    """
+    words, digits = set(), set()
+    for i, label in enumerate(labels):
+        words |= _numbers(_NUMBER_AS_WORD, label) - {str(i)}
+        digits |= _numbers(_NUMBER, label) - {str(i)}
+    return not words.isdisjoint(found) or found <= digits
+
+
+def _numbers(kind: re.Pattern[str], label: str) -> set[str]:
+    """As ids are written, without zeros in front."""
+    return {each.lstrip("0") or "0" for each in kind.findall(label)}
+
+
+def check(
+    task: str, labels: Sequence[str], examples: Sequence[Example], name: str, model: str, *, public: bool = True
+) -> None:
     """Whether examples can be held against a model; `name` and `model` are what messages call the two.
+
+    `public`: messages may name `labels`, as those of a model, but not those of somebody's texts.
 
     Raises:
         ConfigError: they are of another task, or have labels that the model does not know.
@@ -157,22 +232,19 @@ def check(task: str, labels: Sequence[str], examples: Sequence[Example], name: s
         raise ConfigError(f"{name} does not fit {model}, which is for {task}: its lines need {_WANTED[task]}.")
     if task == "regression":
         return check_numbers(examples, name)
-    return _check_known(labels, examples, name, model)
+    return _check_known(labels, examples, name, f"{model} ({_some(labels)})" if public else model)
 
 
 def _check_known(labels: Sequence[str], examples: Sequence[Example], name: str, model: str) -> None:
+    """What is not known is counted, and not named: where the wrong field was given, it is somebody's text."""
     known = set(labels)
     strangers = [example for example in examples if not known.issuperset((*example.labels, *example.tags))]
     if not strangers:
         return
-    unknown = {label for example in strangers for label in (*example.labels, *example.tags)} - known
-    # Where the wrong field was named, a label is a whole text, which belongs into no message.
-    shown = sorted(label for label in unknown if len(label) <= _LONGEST_SHOWN and label.isprintable())
-    named = f": {_some(shown, len(unknown))}" if shown else ", longer than can be shown"
+    count = len({label for example in strangers for label in (*example.labels, *example.tags)} - known)
     raise ConfigError(
-        f"{name} has labels that {model} does not know{named}; it knows {_some(labels)}. They are those of "
-        f"{len(strangers)} of {len(examples)} examples, by id {_some([each.id for each in strangers])}. Rename them, "
-        "or leave those lines out."
+        f"{name} has labels that {model} does not know: {count}, on {len(strangers)} of {len(examples)} examples, by "
+        f"id {_some([each.id for each in strangers])}. Rename them, or leave those lines out."
     )
 
 
@@ -191,8 +263,6 @@ def check_numbers(examples: Sequence[Example], name: str) -> None:
             raise ConfigError(f"{name}: the label of the text {example.id} is no number, as a regression needs it.")
 
 
-def _some(words: Sequence[str], count: int | None = None) -> str:
-    """The first of `words`, which may be fewer than there are."""
-    shown = words[:_SHOWN]
-    more = (len(words) if count is None else count) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
+def _some(words: Sequence[str]) -> str:
+    more = len(words) - _SHOWN
+    return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from worker.model.evaluation import measure
+from worker.model.evaluation import calibration, measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,14 +47,14 @@ def precision_recall(answers: Answers) -> str:
 def reliability(answers: Answers) -> str:
     """How often a score is right, in ten bins of the score, and how many scores there are in each."""
     score, true = measure.confidences(answers)
-    bins = np.minimum((score * measure.BINS).astype(int), measure.BINS - 1)
-    counts = np.bincount(bins, minlength=measure.BINS)
-    share = np.bincount(bins, true, measure.BINS) / np.maximum(counts, 1)
-    mean = np.bincount(bins, score, measure.BINS) / np.maximum(counts, 1)
+    bins, count = calibration.bin_of(score), calibration.BINS
+    counts = np.bincount(bins, minlength=count)
+    share = np.bincount(bins, true, count) / np.maximum(counts, 1)
+    mean = np.bincount(bins, score, count) / np.maximum(counts, 1)
     figure, axes = _figure(4.4, 4.2)
     axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
     axes.bar(
-        (np.arange(measure.BINS) + 0.5) / measure.BINS, counts / max(counts.max(), 1) * 0.25, 0.09,
+        (np.arange(count) + 0.5) / count, counts / max(counts.max(), 1) * 0.25, 0.09,
         color=_GREY, alpha=0.35, label="how many (not to scale)",
     )  # fmt: skip
     axes.plot(mean[counts > 0], share[counts > 0], "o-", color=_BLUE, label="how often right")

@@ -10,24 +10,26 @@ from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
     mean_absolute_error,
-    precision_recall_fscore_support,
     r2_score,
     roc_auc_score,
     root_mean_squared_error,
 )
 
 from worker.model.data import OUTSIDE
-from worker.model.evaluation.answers import activated
+from worker.model.evaluation.answers import ABSTAINED
+from worker.model.evaluation.by_label import by_label
+from worker.model.evaluation.calibration import calibration_error
 from worker.model.evaluation.spans import span_f1
 from worker.model.manifest import Figures
+from worker.pipeline.decision import ACTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.model.evaluation.answers import Answers
+    from worker.model.evaluation.by_label import ByLabel
     from worker.model.evaluation.spans import SpanScores
 
-BINS = 10
 DIGITS = 4
 AVERAGES = ("micro", "macro", "weighted")
 _OF_VALUES = ("mean_absolute_error", "root_mean_squared_error", "r2", "pearson", "spearman")
@@ -38,22 +40,48 @@ def measure(answers: Answers) -> dict[str, Any]:
 
     `accuracy` is the share of rows that are right: texts, words for the task `token`; for `multi-label` all labels of a
     text must be. `spans` are entities by words and their tags, `served` those that the worker gives. The areas are of
-    one label against the rest, their mean over labels for the model as a whole.
+    one label against the rest, their mean over labels for the model as a whole. Where the settings let the worker
+    abstain, that is wrong: `coverage` is the share of the other rows, `selective_accuracy` how many of them are right.
     """
     document: dict[str, Any] = {"task": answers.task, "texts": len(answers.ids), "truncated": answers.truncated}
     if answers.task == "regression":
         return document | _regression(answers)
-    truth, decided = one_hot(answers, answers.truth), one_hot(answers, answers.decided)
-    document |= {"accuracy": _rounded(1 - answers.wrong.mean()), "calibration_error": calibration_error(answers)}
-    document |= {f"{kind}": _averaged(truth, decided, kind) for kind in AVERAGES}
+    truth = one_hot(answers, answers.truth)
+    found = by_label(truth, one_hot(answers, answers.decided))
+    document |= {"accuracy": _rounded(1 - answers.wrong.mean()), **_coverage(answers)}
+    document["calibration_error"] = _rounded(calibration_error(*confidences(answers)))
+    document |= {kind: _averaged(found, kind) for kind in AVERAGES}
     document["roc_auc"] = _mean_area(roc_auc_score, truth, answers.scores)
     document["pr_auc"] = _mean_area(average_precision_score, truth, answers.scores)
-    document["labels"] = _by_label(answers, truth, decided)
+    document["labels"] = _labels(answers, truth, found)
     if answers.task == "token":
         document["spans"] = _by_type(span_f1(*_tag_sequences(answers), answers.labels))
     if answers.served is not None:
         document["served"] = {"aggregation": answers.served.aggregation, **_by_type(answers.served.scores())}
+    if answers.actions:
+        document["actions"] = _actions(answers)
     return document
+
+
+def _coverage(answers: Answers) -> dict[str, float | None]:
+    if answers.fallback is None:
+        return {}
+    given = answers.decided != ABSTAINED
+    right = _rounded(1 - answers.wrong[given].mean()) if given.any() else None
+    return {"coverage": _rounded(given.mean()), "selective_accuracy": right}
+
+
+def _actions(answers: Answers) -> dict[str, Any]:
+    """Of each action how many texts it is for, and how many of them are right."""
+    said = np.array(answers.actions)
+    rows = {action: said == action for action in ACTIONS}
+    return {
+        action: {
+            "texts": int(each.sum()),
+            "accuracy": _rounded(1 - answers.wrong[each].mean()) if each.any() else None,
+        }
+        for action, each in rows.items()
+    }
 
 
 def entity_kinds(found: dict[str, Any], before: str = "") -> dict[str, str]:
@@ -95,7 +123,7 @@ def headline(answers: Answers) -> tuple[str, float]:
     if average == "macro":  # a label that does not occur here cannot be found
         occurring = truth.any(axis=0) | decided.any(axis=0)
         truth, decided = truth[:, occurring], decided[:, occurring]
-    return f"{average} F1", float(_averaged(truth, decided, average)["f1"])
+    return f"{average} F1", _averaged(by_label(truth, decided), average)["f1"]
 
 
 def log_loss(answers: Answers) -> float:
@@ -114,7 +142,8 @@ def log_loss(answers: Answers) -> float:
 
 def one_hot(answers: Answers, ids: np.ndarray) -> np.ndarray:
     """0 or 1 [rows, labels] of decisions or truth."""
-    return np.asarray(ids if answers.task == "multi-label" else np.eye(len(answers.labels), dtype=int)[ids])
+    given = ids if answers.task == "multi-label" else ids[:, None] == np.arange(len(answers.labels))
+    return np.asarray(given, int)
 
 
 def confidences(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
@@ -130,60 +159,29 @@ def confidences(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     return answers.scores.max(axis=1), best == answers.truth
 
 
-def calibration_error(answers: Answers) -> float:
-    """Expected calibration error in ten equal bins of the score."""
-    score, true = confidences(answers)
-    bins = np.minimum((score * BINS).astype(int), BINS - 1)
-    gaps = np.abs(np.bincount(bins, score, BINS) - np.bincount(bins, true, BINS))
-    return _rounded(gaps.sum() / len(score))
-
-
 def confusion(answers: Answers) -> np.ndarray:
     """Counts [true label, decided label]."""
     return np.asarray(confusion_matrix(answers.truth, answers.decided, labels=range(len(answers.labels))))
 
 
-def fit_temperature(task: str, logits: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature with the least log loss, to two digits; `truth` as `Answers` has it."""
-    candidates = np.round(np.exp(np.linspace(np.log(0.25), np.log(6.0), 160)), 2)
-    wanted = truth.astype(bool) if task == "multi-label" else np.eye(logits.shape[1], dtype=bool)[truth]
-    losses = [_loss(task, activated(task, logits, t), wanted) for t in candidates]
-    return float(candidates[int(np.argmin(losses))])
-
-
-def _loss(task: str, scores: np.ndarray, wanted: np.ndarray) -> float:
-    given = np.where(wanted, scores, 1 - scores) if task == "multi-label" else scores[wanted]
-    return float(-np.log(np.clip(given, 1e-12, None)).mean())
-
-
-def _by_label(answers: Answers, truth: np.ndarray, decided: np.ndarray) -> dict[str, Any]:
-    columns = _precision_recall(truth, decided, None)
+def _labels(answers: Answers, truth: np.ndarray, found: ByLabel) -> dict[str, Any]:
     out = {}
     for i, label in enumerate(answers.labels):
-        precision, recall, f1, support = (column[i] for column in columns)
         out[label] = {
-            "precision": _rounded(precision),
-            "recall": _rounded(recall),
-            "f1": _rounded(f1),
-            "support": int(support),
-            "decided": int(decided[:, i].sum()),
+            "precision": _rounded(found.precision[i]),
+            "recall": _rounded(found.recall[i]),
+            "f1": _rounded(found.f1[i]),
+            "support": int(found.support[i]),
+            "decided": int(found.decided[i]),
             "roc_auc": _area(roc_auc_score, truth[:, i], answers.scores[:, i]),
             "pr_auc": _area(average_precision_score, truth[:, i], answers.scores[:, i]),
         }
     return out
 
 
-def _averaged(truth: np.ndarray, decided: np.ndarray, average: str) -> dict[str, float]:
-    precision, recall, f1, _ = _precision_recall(truth, decided, average)
+def _averaged(found: ByLabel, kind: str) -> dict[str, float]:
+    precision, recall, f1 = found.average(kind)
     return {"precision": _rounded(precision), "recall": _rounded(recall), "f1": _rounded(f1)}
-
-
-def _precision_recall(truth: np.ndarray, decided: np.ndarray, average: str | None) -> Any:
-    # One column is to scikit-learn two labels, not one.
-    only = {"labels": [1]} if truth.shape[1] == 1 else {}
-    if only:
-        truth, decided = truth[:, 0], decided[:, 0]
-    return precision_recall_fscore_support(truth, decided, average=average, zero_division=0, **only)
 
 
 def _area(area: Callable[..., float], truth: np.ndarray, scores: np.ndarray) -> float | None:

@@ -1,21 +1,17 @@
-"""Runs a bundle over labelled examples through ONNX Runtime, on all cores; no torch."""
+"""What a bundle says of labelled examples, by the worker's own parts; no torch."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from worker.cpu import usable_cores
-from worker.errors import BundleError
 from worker.model.data import OUTSIDE
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation.align import NOWHERE, Offsets, first_pieces
-from worker.model.evaluation.served import Served, grouped, places
-from worker.pipeline.infer import OnnxModel
-from worker.pipeline.tokenization import TextTokenizer
+from worker.model.evaluation.served import Place, Served, places
+from worker.model.evaluation.serving import ServedBundle, Serving, Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,9 +21,7 @@ if TYPE_CHECKING:
     from worker.model.bundle import Bundle
     from worker.model.data import Example
     from worker.model.evaluation.answers import Answers
-    from worker.pipeline.entities import Strategy, TokenSpans
-
-_ROWS, _TOKENS = 32, 2048
+    from worker.pipeline.messages import Classification
 
 
 class Encoded(NamedTuple):
@@ -36,8 +30,6 @@ class Encoded(NamedTuple):
     ids: list[int]
     offsets: Offsets
     truncated: bool
-    spans: TokenSpans | None = None
-    """What entities are made of; of the worker's own tokenizer alone."""
 
 
 class Predictor:
@@ -45,86 +37,74 @@ class Predictor:
 
     Args:
         bundle: of any task.
-        aggregation: how the worker is to make entities of tokens.
+        serving: the worker's settings.
 
     Raises:
-        BundleError: the tokenizer or the graph cannot be loaded.
+        BundleError: the bundle cannot be served on this machine.
+        ConfigError: the settings do not fit the bundle.
     """
 
-    def __init__(self, bundle: Bundle, aggregation: Strategy = "simple") -> None:
-        self._aggregation: Strategy = aggregation
+    def __init__(self, bundle: Bundle, serving: Serving = Serving()) -> None:  # noqa: B008 - settings are frozen
         self.bundle = bundle
-        manifest = bundle.manifest
-        try:
-            self._tokenizer = TextTokenizer(bundle.tokenizer_json, manifest.max_length, spans=True)
-            self._model = OnnxModel(str(bundle.model_path), manifest.pad_id)
-        except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
-            raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
+        self._serving = serving
+        self._served = ServedBundle(bundle, serving)
 
     def __call__(self, examples: Sequence[Example], told: Callable[[int], None] = lambda _: None) -> Answers:
-        """What the bundle says of examples that `worker.model.evaluation.answers.check` let through.
+        """What the worker says of examples that `worker.model.evaluation.answers.check` let through.
 
         `told` is called from time to time with the number of examples done since.
+
+        Raises:
+            ConfigError: it would make a dead letter of one.
         """
-        manifest, labels = self.bundle.manifest, self.bundle.labels
-        encoded = self.encode([example.text for example in examples])
-        found = self._logits([each.ids for each in encoded], told)
-        said = judging.answers(
-            manifest.task,
-            labels,
-            examples,
-            word_logits(labels, examples, encoded, found) if manifest.task == "token" else np.stack(found),
-            temperature=manifest.temperature,
-            thresholds=manifest.thresholds,
-            truncated=sum(each.truncated for each in encoded),
+        task, labels = self.bundle.manifest.task, self.bundle.labels
+        found = self._served(examples, told)
+        truncated = sum(each.truncated for each in found)
+        if task == "token":
+            scores = _word_scores(labels, examples, found)
+            said = judging.judged(task, labels, examples, scores, scores.argmax(axis=1), truncated)
+            return replace(said, served=self._entities(examples, found))
+        scores = np.stack([each.scores for each in found])
+        decided = np.array([_decided(task, labels, each.said, each.scores) for each in found])
+        said = judging.judged(task, labels, examples, scores, decided, truncated)
+        actions = tuple(each.said.action for each in found if each.said.action is not None)
+        return replace(said, fallback=self._fallback(), actions=actions)
+
+    def _fallback(self) -> str | None:
+        """What a text is said to be that is given none of the model's labels, where that can be."""
+        named = self._serving.decision.fallback_label
+        return named if self.bundle.manifest.task == "single-label" and named not in self.bundle.labels else None
+
+    def _entities(self, examples: Sequence[Example], found: Sequence[Told]) -> Served | None:
+        """Entities of the types that are given; None where tokens are given instead."""
+        settings = self._serving.entities
+        if settings.aggregation == "none":
+            return None
+        wanted = frozenset(settings.types)
+        true = (places(each, self.bundle.labels) for each in examples)
+        return Served(
+            settings.aggregation,
+            tuple(frozenset(place for place in each if not wanted or place.type in wanted) for each in true),
+            tuple(
+                frozenset(Place(entity.entity_group, entity.start, entity.end) for entity in each.said.entities or ())
+                for each in found
+            ),
         )
-        return replace(said, served=self._served(examples, encoded, found)) if manifest.task == "token" else said
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """As the worker encodes them, cut at the bundle's length."""
-        return [
-            Encoded(each.ids, each.spans.offsets if each.spans else (), each.truncated, each.spans)
-            for each in self._tokenizer(texts)
-        ]
 
-    def _served(self, examples: Sequence[Example], encoded: Sequence[Encoded], logits: Sequence[np.ndarray]) -> Served:
-        labels, temperature = self.bundle.labels, self.bundle.manifest.temperature
-        group = self._tokenizer.grouper(labels, self._aggregation, None, 0.0)
-        found = (
-            grouped(group, rows, each.spans, example.text, temperature) if each.spans else frozenset()
-            for example, each, rows in zip(examples, encoded, logits, strict=True)
-        )
-        return Served(self._aggregation, tuple(places(each, labels) for each in examples), tuple(found))
-
-    def _logits(self, rows: Sequence[Sequence[int]], told: Callable[[int], None]) -> list[np.ndarray]:
-        """Logits of each row: [labels], or [tokens, labels]."""
-        out: list[np.ndarray] = [np.empty(0)] * len(rows)
-        parts = list(batches([len(row) for row in rows]))
-        with ThreadPoolExecutor(usable_cores()) as pool:
-            for part, found in zip(
-                parts, pool.map(lambda part: self._model([rows[i] for i in part]), parts), strict=True
-            ):
-                for i, logits in zip(part, found, strict=True):
-                    out[i] = logits[: len(rows[i])] if logits.ndim == 2 else logits
-                told(len(part))
-        return out
+def _decided(task: str, labels: Sequence[str], said: Classification, scores: np.ndarray) -> int | float | list[int]:
+    """What `Answers` holds of one text."""
+    if task == "regression":
+        return float(scores[0])
+    if task == "multi-label":
+        given = {label for label, _ in said.labels or ()}
+        return [int(label in given) for label in labels]
+    return labels.index(said.label) if said.label in labels else judging.ABSTAINED
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Encoded]:
     """Token ids with offsets, cut as the tokenizer is set."""
     return [Encoded(e.ids, e.offsets, bool(e.overflowing)) for e in tokenizer.encode_batch(list(texts))]
-
-
-def batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Indices in batches of similar length, bounded in rows and in padded tokens; the longest first."""
-    part: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if part and (len(part) == _ROWS or lengths[part[0]] * (len(part) + 1) > _TOKENS):
-            yield part
-            part = []
-        part.append(i)
-    if part:
-        yield part
 
 
 def word_logits(
@@ -134,10 +114,25 @@ def word_logits(
 
     A word of which the tokenizer left nothing, or that was cut off, counts as found to be no entity.
     """
-    nothing = np.where(np.array(labels) == OUTSIDE, 10.0, -10.0) if OUTSIDE in labels else np.zeros(len(labels))
-    rows = [
-        found[piece] if piece != NOWHERE else nothing
-        for example, each, found in zip(examples, encoded, logits, strict=True)
-        for piece in first_pieces(each.offsets, example.offsets)
-    ]
-    return np.stack(rows).astype(np.float32)
+    rows = _by_word(_nothing(labels), examples, [each.offsets for each in encoded], logits)
+    return np.stack(list(rows)).astype(np.float32)
+
+
+def _word_scores(labels: Sequence[str], examples: Sequence[Example], found: Sequence[Told]) -> np.ndarray:
+    """The same of scores."""
+    offsets = [each.spans.offsets if each.spans else () for each in found]
+    nothing = judging.probabilities(_nothing(labels), 1.0)
+    return np.stack(list(_by_word(nothing, examples, offsets, [each.scores for each in found])))
+
+
+def _nothing(labels: Sequence[str]) -> np.ndarray:
+    """Logits that say that a word is no entity; where the labels cannot say so, nothing at all."""
+    return np.where(np.array(labels) == OUTSIDE, 10.0, -10.0) if OUTSIDE in labels else np.zeros(len(labels))
+
+
+def _by_word(
+    nothing: np.ndarray, examples: Sequence[Example], offsets: Sequence[Offsets], rows: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
+    for example, pieces, each in zip(examples, offsets, rows, strict=True):
+        for piece in first_pieces(pieces, example.offsets):
+            yield each[piece] if piece != NOWHERE else nothing

@@ -10,9 +10,10 @@ import numpy as np
 
 from worker.model.evaluation import charts, measure
 from worker.model.evaluation.measure import entity_kinds
+from worker.model.evaluation.serving import in_words
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from worker.model.bundle import Bundle
     from worker.model.evaluation.answers import Answers
@@ -49,6 +50,7 @@ def report(
     measured_on: str,
     history: Sequence[dict[str, Any]] = (),
     fp32: Answers | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> str:
     """The whole page.
 
@@ -58,13 +60,14 @@ def report(
         measured_on: what to call the texts.
         history: a training's epochs.
         fp32: answers of the same network in FP32.
+        settings: of the worker, those that are not the defaults.
     """
     found = measure.measure(answers)
     name = f"{bundle.manifest.name} ({bundle.digest})"
     parts = [
         f"<h1>{escape(name)}</h1>",
         f'<p class="note">Task {escape(answers.task)}, measured on {escape(measured_on)}: {len(answers.ids)} texts'
-        f"{_cut(answers, bundle)}.</p>",
+        f"{_cut(answers)}.{_with(settings or {})}{_noted(answers)}</p>",
         _summary(found, measure.measure(fp32) if fp32 else None),
         f'<div class="pictures">{"".join(_pictures(answers, history))}</div>',
     ]
@@ -74,6 +77,8 @@ def report(
         parts += ["<h2>By label</h2>", _labels(found, bundle)]
     for kind, words in entity_kinds(found).items():
         parts += [f"<h2>{escape(words).capitalize()}</h2>", _spans(found[kind])]
+    if "actions" in found:
+        parts += ["<h2>By action</h2>", _actions(found["actions"])]
     parts += [f"<h2>Hardest mistakes</h2>{_mistakes(answers)}"]
     body = "\n".join(parts)
     phone = '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -106,15 +111,21 @@ def _given_to_truth(answers: Answers) -> np.ndarray:
     return np.asarray(answers.scores[np.arange(len(answers.truth)), answers.truth])
 
 
-def _cut(answers: Answers, bundle: Bundle) -> str:
-    if not answers.truncated:
-        return ""
-    return f", {answers.truncated} of them longer than the {bundle.manifest.max_length} tokens that the model reads"
+def _cut(answers: Answers) -> str:
+    return f", {answers.truncated} of them longer than what is read of them" if answers.truncated else ""
+
+
+def _noted(answers: Answers) -> str:
+    return "".join(f" Note: {escape(note)}." for note in answers.notes)
+
+
+def _with(settings: Mapping[str, Any]) -> str:
+    return f" As the worker decides with {escape(in_words(settings))}." if settings else ""
 
 
 def _summary(found: dict[str, Any], fp32: dict[str, Any] | None) -> str:
     names = {name: _NAMES.get(name, name.replace("_", " ")) for name in found if isinstance(found[name], float)}
-    rows = {words: [found[name], *([fp32[name]] if fp32 else [])] for name, words in names.items()}
+    rows = {words: [found[name], *([fp32.get(name)] if fp32 else [])] for name, words in names.items()}
     kinds = {kind: f"F1, {kind}" for kind in measure.AVERAGES if kind in found} | entity_kinds(found, "F1 of ")
     for kind, words in kinds.items():
         rows[words] = [each[kind]["f1"] if kind in each else None for each in (found, fp32) if each]
@@ -161,6 +172,11 @@ def _spans(found: dict[str, Any]) -> str:
     )
 
 
+def _actions(found: Mapping[str, dict[str, Any]]) -> str:
+    rows = ([action, *map(_number, each.values())] for action, each in found.items())
+    return _table(["action", "texts", "accuracy"], rows)
+
+
 def _mistakes(answers: Answers) -> str:
     found = mistakes(answers)
     if not found:
@@ -172,7 +188,7 @@ def _mistakes(answers: Answers) -> str:
 
 def _confusions(answers: Answers) -> str:
     counts = measure.confusion(answers)
-    totals = counts.sum(axis=1)
+    totals = np.bincount(answers.truth, minlength=len(counts))
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:CONFUSIONS]
     pairs = [np.unravel_index(i, counts.shape) for i in order if counts.flat[i]]

@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from worker.model.evaluation.spans import SpanScores, score, spans_of
-from worker.pipeline.interpret import softmax
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
-
     from worker.model.data import Example
-    from worker.pipeline.entities import EntityGrouper, TokenSpans
 
 
 class Place(NamedTuple):
@@ -44,11 +40,3 @@ def places(example: Example, labels: Sequence[str]) -> frozenset[Place]:
         Place(span.type, example.offsets[span.start][0], example.offsets[span.end - 1][1])
         for span in spans_of(example.tags, labels)
     )
-
-
-def grouped(
-    group: EntityGrouper, logits: np.ndarray, spans: TokenSpans, text: str, temperature: float
-) -> frozenset[Place]:
-    """What the worker finds in a text; `logits` are [tokens, labels]."""
-    found = group(softmax(logits, temperature), spans, text)
-    return frozenset(Place(entity.entity_group, entity.start, entity.end) for entity in found)

@@ -96,7 +96,8 @@ def for_precision(curve: Curve, least: float, label: str) -> Point:
         best = curve.point(int(usable.argmax()))
         raise ConfigError(
             f"No threshold of {label} reaches a precision of {least:g} on these texts; the best is "
-            f"{max(best.precision, 0):.4f}, at {best.threshold:.4f}. Ask for less, or give more texts."
+            f"{max(best.precision, 0):.4f}, at {best.threshold:.4f}. Ask for less, give more texts, or name other "
+            "labels with --label."
         )
     candidates = np.flatnonzero(fits)
     return curve.point(int(max(candidates, key=lambda i: (curve.recall[i], curve.precision[i], curve.thresholds[i]))))

@@ -17,6 +17,7 @@ MIN_AGREEMENT = 0.985
 MAX_METRIC_DROP = 0.01
 MIN_POSITIVES_F1 = 0.9
 """Whatever the share of equal decisions is; less where less agreement than this is asked for."""
+_CALIBRATE = "Calibrate with more texts like those that the model will see"
 _ROUNDING = 5e-5
 """Comparisons are rounded to four digits."""
 
@@ -66,8 +67,8 @@ class Bounds:
             self.passes(found) and found.agreement.same_label >= surely - _ROUNDING and found.drop <= drop + _ROUNDING
         )
 
-    def check(self, found: Comparison, fp32_parts: Sequence[str] = ()) -> None:
-        """Raises GateRefused where `found`, with these parts in FP32, does not pass."""
+    def check(self, found: Comparison, fp32_parts: Sequence[str] = (), mend: str = _CALIBRATE) -> None:
+        """Raises GateRefused where `found`, with these parts in FP32, does not pass; `mend` is what may help."""
         if self.passes(found):
             return
         kept = f", even with {len(fp32_parts)} parts in FP32" if fp32_parts else ""
@@ -82,7 +83,6 @@ class Bounds:
             what = f"loses {found.drop:.4f} of {found.metric}{kept}"
             bound = f"more than --max-metric-drop {self.max_metric_drop:g}"
         raise GateRefused(
-            f"INT8 {what} on {found.agreement.texts} texts, {bound}: nothing was written. Calibrate with more texts "
-            "like those that the model will see, or change the bound.",
+            f"INT8 {what} on {found.agreement.texts} texts, {bound}: nothing was written. {mend}, or change the bound.",
             found,
         )

@@ -38,8 +38,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         document = orjson.loads(path.read_bytes())
-    except OSError:
+    except FileNotFoundError:
         raise BundleError(f"{path} is missing: name a folder that has it.") from None
+    except OSError as error:
+        raise unreadable(path, error) from None
     except orjson.JSONDecodeError as error:
         raise BundleError(f"{path} is not JSON (line {error.lineno}): download it again.") from None
     if not isinstance(document, dict):
@@ -50,6 +52,11 @@ def read_json(path: Path) -> dict[str, Any]:
 def optional_json(path: Path) -> dict[str, Any]:
     """The same; empty where there is no such file."""
     return read_json(path) if path.exists() else {}
+
+
+def unreadable(path: Path, error: OSError) -> BundleError:
+    """What is said of a file that is there and may not be read."""
+    return BundleError(f"{path} cannot be read ({error.strerror or error}): change its permissions, or name another.")
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -64,8 +71,13 @@ class Tensors(Mapping[str, np.ndarray]):
         self.unread: set[str] = set()
         for path in files:
             try:
+                # The library takes a file that may not be read for one that is not there.
+                path.open("rb").close()
                 file = self._open.enter_context(safe_open(path, framework="numpy"))
-            except (SafetensorError, OSError) as error:
+            except OSError as error:
+                self._open.close()
+                raise unreadable(path, error) from None
+            except SafetensorError as error:
                 self._open.close()
                 raise BundleError(f"{path} is no complete safetensors file ({error}): download it again.") from None
             self._holding |= dict.fromkeys(file.keys(), file)

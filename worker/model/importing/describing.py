@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from worker.errors import BundleError, ConfigError
 from worker.model.graph.network import labels_of
-from worker.model.importing import vocabulary
+from worker.model.importing import padding, vocabulary
 from worker.model.importing.checkpoint import optional_json
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ _PROBLEMS = {
     "multi-label": "multi_label_classification",
     "regression": "regression",
 }
-# Their positions are counted from the padding token's id on, so the table has more rows than tokens fit.
-_COUNTED = ("roberta", "xlm-roberta", "camembert", "mpnet", "xlm-roberta-xl", "data2vec-text", "longformer")
 _UNBOUNDED = 1_000_000
 """`transformers` writes a huge number where a tokenizer knows no limit."""
+# In the YAML at the head of a model card: a word, or a list of which the first counts.
+_LICENCE = re.compile(r"\A---\n(?:(?!---).*\n)*?license:\s*(?:-\s+)?['\"]?(\w[\w.+-]*)")
 LENGTH = 512
 """Tokens, where nothing says how many."""
 
@@ -48,6 +48,7 @@ def describe(
     task: str | None = None,
     max_length: int | None = None,
     lowercase: bool | None = None,
+    positions: int | None = None,
 ) -> Described:
     """Reads config.json and the tokenizer of `folder`; the arguments are stronger than what the files say.
 
@@ -58,16 +59,17 @@ def describe(
         task: of the manifest.
         max_length: tokens, special ones included.
         lowercase: whether texts are lower-cased.
+        positions: how many tokens the network has positions for, where that is known.
 
     Raises:
         BundleError: a file is missing or cannot be used.
         ConfigError: an argument contradicts the model.
     """
-    config = optional_json(folder / "config.json")
+    config = padding.settled(optional_json(folder / "config.json"), folder)
     names = tuple(labels) or _labels(folder, config)
     found = _task(kind, config, names, task)
     tokenizer = vocabulary.tokenizer_json(folder, lowercase)
-    longest = _longest(config, optional_json(folder / "tokenizer_config.json"))
+    longest = _longest(config, optional_json(folder / "tokenizer_config.json"), positions)
     if max_length is not None and longest is not None and max_length > longest:
         raise ConfigError(f"--max-length {max_length} is more than the {longest} tokens the model reads: lower it.")
     return Described(
@@ -76,15 +78,25 @@ def describe(
         names,
         found,
         max_length or longest or LENGTH,
-        vocabulary.pad_id(tokenizer, config),
+        padding.pad_id(config, tokenizer, folder),
     )
+
+
+def check_names(labels: Sequence[str]) -> None:
+    """See that names given for the labels can be theirs.
+
+    Raises:
+        ConfigError: one is empty, or two are the same.
+    """
+    if not all(labels) or len(set(labels)) != len(labels):
+        raise ConfigError("--labels must give each label a name of its own, in the order of their ids: correct it.")
 
 
 def licence(folder: Path) -> str:
     """What the model card says, else `unknown`."""
     card = folder / "README.md"
     head = card.read_text("utf-8", "replace")[:5_000] if card.is_file() else ""
-    found = re.search(r"\A---\n(?:.*\n)*?license:\s*['\"]?([\w.+-]+)", head)
+    found = _LICENCE.search(head)
     return found[1] if found else "unknown"
 
 
@@ -93,7 +105,7 @@ def _labels(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
         return labels_of(config)
     for path in (folder / "assets" / "labels.txt", folder / "labels.txt"):
         if path.is_file():
-            names = tuple(line.strip() for line in path.read_text("utf-8").splitlines() if line.strip())
+            names = tuple(line.strip() for line in path.read_text("utf-8", "replace").splitlines() if line.strip())
             if len(set(names)) != len(names) or not names:
                 raise BundleError(f"{path} must name each label once, in the order of their ids: correct it.")
             return names
@@ -120,22 +132,24 @@ def _task(kind: str, config: dict[str, Any], labels: tuple[str, ...], wanted: st
 _FEWEST = 8
 """Tokens, as the least that --max-length takes."""
 _UNIT = {"token": "token", "sequence": "text"}
+_ROWS = "max_position_embeddings"
 
 
-def _longest(config: dict[str, Any], tokenizer_config: dict[str, Any]) -> int | None:
-    said = []
-    rows = config.get("max_position_embeddings")
-    if isinstance(rows, int):
-        padding = config.get("pad_token_id", 1) if config.get("model_type") in _COUNTED else None
-        said.append(rows if not isinstance(padding, int) else rows - padding - 1)
+def _longest(config: dict[str, Any], tokenizer_config: dict[str, Any], positions: int | None) -> int | None:
+    said = [] if positions is None else [positions]
+    rows = config.get(_ROWS)
+    if positions is None and isinstance(rows, int):
+        said.append(_enough(padding.positions(config, rows), f"config.json says {_ROWS} {rows}"))
     tokens = tokenizer_config.get("model_max_length")
     if isinstance(tokens, int | float) and tokens < _UNBOUNDED:
-        if tokens < _FEWEST:
-            raise BundleError(
-                f"tokenizer_config.json says model_max_length {tokens}, too few to read a text: correct or remove it."
-            )
-        said.append(int(tokens))
+        said.append(_enough(int(tokens), f"tokenizer_config.json says model_max_length {tokens}"))
     return min(said, default=None)
+
+
+def _enough(tokens: int, said: str) -> int:
+    if tokens < _FEWEST:
+        raise BundleError(f"{said}, too few tokens to read a text: correct or remove it.")
+    return tokens
 
 
 def _config(config: dict[str, Any], labels: tuple[str, ...], task: str) -> dict[str, Any]:

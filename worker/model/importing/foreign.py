@@ -6,6 +6,7 @@ axes free; an output [batch, labels] or [batch, sequence, labels]; operators tha
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,9 +14,10 @@ import onnx
 from onnx import TensorProto
 
 from worker.errors import BundleError
+from worker.model.importing.checkpoint import unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 NEEDED, OPTIONAL = ("input_ids", "attention_mask"), ("token_type_ids",)
@@ -23,7 +25,12 @@ _INTEGERS = {TensorProto.INT32: np.int32, TensorProto.INT64: np.int64}
 # In the order in which they are looked for; `*_onnx` is what Spark NLP calls the file when it saves a model.
 QUANTIZED = ("model_quantized.onnx", "onnx/model_quantized.onnx", "onnx/model_int8.onnx", "model_int8.onnx")
 EXACT = ("model.onnx", "onnx/model.onnx")
-_OTHERS = ("*.onnx", "onnx/*.onnx", "*_onnx")
+_OTHERS = re.compile(r"(onnx/)?[^/]+\.onnx|[^/]+_onnx")
+# By one of these a graph multiplies integers, or unpacks them.
+_INTEGER_PRODUCTS = (
+    "MatMulInteger", "QLinearMatMul", "MatMulIntegerToFloat", "DynamicQuantizeMatMul", "MatMulNBits", "MatMulBnb4",
+    "QGemm", "QAttention", "DequantizeLinear",
+)  # fmt: skip
 _LARGEST = 2_000_000_000
 """Bytes; what protobuf can hold is a little more."""
 _DIMENSIONS = {2: "sequence", 3: "token"}
@@ -39,8 +46,8 @@ class Graph(NamedTuple):
     proto: onnx.ModelProto
 
 
-def find(folder: Path, wanted: str | None = None) -> Path | None:
-    """The graph to serve: the one that is `wanted`, else the quantized one, else the exact one, else the only one.
+def find(folder: Path, wanted: str | None = None, *, fp32: bool = False) -> Path | None:
+    """The graph to take: the one that is `wanted`, else as `choose` says.
 
     Raises:
         BundleError: the wanted file is not there, or several might be meant.
@@ -50,20 +57,37 @@ def find(folder: Path, wanted: str | None = None) -> Path | None:
         if not path.is_file():
             raise BundleError(f"{path} is missing: give --onnx-file the path of a graph inside of {folder}.")
         return path
-    for name in (*QUANTIZED, *EXACT):
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted({path for pattern in _OTHERS for path in folder.glob(pattern) if path.is_file()})
+    paths = (path for place in (folder, folder / "onnx") if place.is_dir() for path in place.iterdir())
+    name = choose([path.relative_to(folder).as_posix() for path in paths if path.is_file()], str(folder), fp32=fp32)
+    return None if name is None else folder / name
+
+
+def choose(names: Collection[str], where: str, *, fp32: bool = False) -> str | None:
+    """The quantized graph among the files of `where`, else the exact one (with `fp32` that first), else the only one.
+
+    Raises:
+        BundleError: several might be meant.
+    """
+    first = (*EXACT, *QUANTIZED) if fp32 else (*QUANTIZED, *EXACT)
+    known = next((name for name in first if name in names), None)
+    if known is not None:
+        return known
+    found = sorted(name for name in names if _OTHERS.fullmatch(name))
     if len(found) > 1:
-        names = ", ".join(str(path.relative_to(folder)) for path in found)
-        raise BundleError(f"{folder} has several graphs ({names}): say which one with --onnx-file.")
+        raise BundleError(f"{where} has several graphs ({', '.join(found)}): say which one with --onnx-file.")
     return found[0] if found else None
 
 
 def exact(folder: Path, beside: Path) -> Path | None:
-    """The FP32 graph that `beside` may be a quantized form of."""
+    """The file that may be the FP32 form of the graph `beside`."""
     found = (folder / name for name in EXACT)
-    return next((path for path in found if path.is_file() and path != beside), None)
+    return next((path for path in found if path.is_file() and not path.samefile(beside)), None)
+
+
+def quantized_by(proto: onnx.ModelProto) -> str | None:
+    """An operator by which a graph computes with integers; None where it has none."""
+    nodes = (node.op_type for graph in _graphs(proto) for node in graph.node)
+    return next((name for name in nodes if name in _INTEGER_PRODUCTS), None)
 
 
 def read(path: Path, folder: Path) -> Graph:
@@ -91,6 +115,8 @@ def load(path: Path, folder: Path) -> onnx.ModelProto:
     """
     try:
         proto = onnx.load_model_from_string(path.read_bytes())
+    except OSError as error:
+        raise unreadable(path, error) from None
     except Exception:  # noqa: BLE001 - protobuf's own exceptions have no common base
         raise BundleError(f"{path} is no ONNX graph, or an incomplete one: download it again.") from None
     if not proto.graph.node:

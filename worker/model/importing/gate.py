@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from worker.errors import ConfigError
 from worker.model.data import OUTSIDE
+from worker.model.evaluation import answers
 from worker.model.evaluation.align import NOWHERE
+from worker.model.evaluation.by_label import by_label
 from worker.model.evaluation.spans import span_f1
 from worker.model.manifest import Agreement, Evaluation, Figures
 from worker.pipeline.interpret import decide, sigmoid, softmax
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
 
 Truth: TypeAlias = "np.ndarray | WordTags | None"
 _DIGITS = 4
+_SHOWN = 5
+_ALIKE = 1e-6
+"""A deviation that is less, in parts of the values' size, is their rounding."""
 NEAR = 0.05
 """Two values of a regression count as the same answer within this share of the spread of all values."""
 
@@ -143,22 +149,29 @@ def truth_of(meaning: Meaning, examples: Sequence[Example], first: list[list[int
 
     `first` has for each example the token that each of its words begins with; words with tags need it.
     """
-    form = examples[0].form if examples else "plain"
-    if form == "plain" or (form == "token") != (meaning.task == "token"):
+    if not examples or examples[0].form == "plain":
         return None
-    if meaning.task == "regression":
-        return _numbers(examples)
-    known = {str(i): i for i in range(len(meaning.labels))} | {label: i for i, label in enumerate(meaning.labels)}
-    if any(label not in known for example in examples for label in (*example.labels, *example.tags)):
+    try:
+        answers.check(meaning.task, meaning.labels, examples, "the file", "the model")
+    except ConfigError:
         return None
     if meaning.task == "token":
         return None if first is None else WordTags([example.tags for example in examples], first)
-    if meaning.task == "single-label":
-        if any(len(example.labels) != 1 for example in examples):
-            return None
-        return np.array([known[example.labels[0]] for example in examples])
-    held = [{known[label] for label in example.labels} for example in examples]
-    return np.array([[i in each for i in range(len(meaning.labels))] for each in held]).astype(int).reshape(-1)
+    truth = answers.truth_of(meaning.task, meaning.labels, examples)
+    # Of values that are all the same nothing can be explained, so that there is no R².
+    return None if meaning.task == "regression" and not np.ptp(truth) else truth.reshape(-1)
+
+
+def without_truth(meaning: Meaning) -> str:
+    """Why `truth_of` made nothing of labels, in words that name the model's alone."""
+    if meaning.task == "regression":
+        return "the texts' labels are no numbers, or all the same one, so there are no figures beside the agreement"
+    shown, more = meaning.labels[:_SHOWN], len(meaning.labels) - _SHOWN
+    known = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"the texts' labels are not the model's ({meaning.task}: {known}), so there are no figures by label: name them "
+        "alike, in the texts or with --labels"
+    )
 
 
 def headline(figures: Figures) -> float:
@@ -169,18 +182,16 @@ def headline(figures: Figures) -> float:
 METRIC = {"single-label": "accuracy", "multi-label": "micro F1", "regression": "R²", "token": "span F1"}
 
 
-def _numbers(examples: Sequence[Example]) -> np.ndarray | None:
-    try:
-        values = np.array([float(example.labels[0]) for example in examples])
-    except (ValueError, IndexError):
-        return None
-    return values if np.isfinite(values).all() else None
-
-
 def _same(meaning: Meaning, one: np.ndarray, other: np.ndarray) -> float:
     if meaning.task == "regression":
-        return float((np.abs(one - other) <= NEAR * float(one.std())).mean())
+        return float((np.abs(one - other) <= NEAR * _spread(one)).mean())
     return float((one == other).mean()) if len(one) else 1.0
+
+
+def _spread(values: np.ndarray) -> float:
+    """The deviation of values; of a single one, or of equal ones, their size, as nothing else says what is much."""
+    size, deviation = float(np.abs(values).mean()), float(values.std())
+    return deviation if deviation > _ALIKE * size else size
 
 
 def _positives_f1(fp32: np.ndarray | None, int8: np.ndarray | None) -> float | None:
@@ -204,21 +215,14 @@ def _figures(meaning: Meaning, decided: np.ndarray, truth: np.ndarray) -> Figure
         return Figures(
             metrics={"r2": _r2(decided, truth), "mae": round(float(np.abs(decided - truth).mean()), _DIGITS)}
         )
-    chosen, right = _by_label(meaning, decided), _by_label(meaning, truth)
-    hits, said, there = (x.sum(axis=0).astype(float) for x in (chosen & right, chosen, right))
-    precision, recall = hits / np.maximum(said, 1), hits / np.maximum(there, 1)
-    f1 = 2 * hits / np.maximum(said + there, 1)
-    by_label = {
-        name: {label: round(float(x), _DIGITS) for label, x in zip(meaning.labels, values, strict=True)}
-        for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
-    }
-    micro = round(float(2 * hits.sum() / max(said.sum() + there.sum(), 1)), _DIGITS)
+    found = by_label(_by_label(meaning, truth), _by_label(meaning, decided))
+    named = found.named(meaning.labels)
     if meaning.task == "multi-label":
-        metrics = {"micro_f1": micro, "macro_f1": round(float(f1.mean()), _DIGITS)}
-        return Figures.model_validate({**by_label, "metrics": metrics})
+        micro, macro = (round(found.average(kind)[2], _DIGITS) for kind in ("micro", "macro"))
+        return Figures.model_validate({**named, "metrics": {"micro_f1": micro, "macro_f1": macro}})
     accuracy = round(float((decided == truth).mean()), _DIGITS)
-    metrics = {"macro_f1": round(float(f1[there > 0].mean()), _DIGITS)}
-    return Figures.model_validate({**by_label, "accuracy": accuracy, "metrics": metrics})
+    metrics = {"macro_f1": round(float(found.f1[found.support > 0].mean()), _DIGITS)}
+    return Figures.model_validate({**named, "accuracy": accuracy, "metrics": metrics})
 
 
 def _span_figures(meaning: Meaning, logits: Sequence[np.ndarray], truth: WordTags) -> Figures:

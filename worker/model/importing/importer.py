@@ -10,6 +10,7 @@ Nothing of a model is executed but the operators of its graph, which ONNX Runtim
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
@@ -17,14 +18,29 @@ import orjson
 from worker.errors import BundleError, ConfigError
 from worker.model import bundle
 from worker.model.assemble import Encode
+from worker.model.evaluation import answers
 from worker.model.graph.network import from_checkpoint
-from worker.model.importing import checkpoint, describing, foreign, gate, probing, ready, recover, sources, vocabulary
+from worker.model.graph.quantize import WEIGHT_LIMIT
+from worker.model.importing import (
+    checkpoint,
+    describing,
+    foreign,
+    gate,
+    padding,
+    place,
+    probing,
+    ready,
+    recover,
+    sources,
+    twin,
+    vocabulary,
+)
 from worker.model.importing.bounds import Bounds
 from worker.model.importing.options import ImportOptions
 from worker.model.importing.quantizing import Made, Quantizing
-from worker.model.importing.texts import Texts
+from worker.model.importing.texts import ENOUGH, Texts
 from worker.model.manifest import Quantization
-from worker.model.session import open_session, run, run_each
+from worker.model.session import open_session, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +48,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from worker.model.data import Example
     from worker.model.graph.network import Network
     from worker.model.importing.describing import Described
 
@@ -76,13 +93,23 @@ class Importer:
 
     def run(self, out: Path) -> Imported:
         """Raises BundleError and ConfigError, as `import_folder` does."""
-        bundle.check_place(out)
+        # What is wrong with the options is found out before the work.
+        self._name()
+        describing.check_names(self._options.labels)
+        with place.files():
+            place.check(out, self._folder)
+            return self._run(out)
+
+    def _run(self, out: Path) -> Imported:
         options = self._options
         wants_graph = options.onnx_file is not None or options.rebuild
         has_weights = checkpoint.has_weights(self._folder)
-        path = foreign.find(self._folder, options.onnx_file) if wants_graph or not has_weights else None
+        wanted = wants_graph or not has_weights
+        path = foreign.find(self._folder, options.onnx_file, fp32=options.rebuild) if wanted else None
         if path is None and not has_weights:
             sources.refuse_without_model(self._folder)
+        if path is None and options.rebuild:
+            sources.refuse_rebuild(str(self._folder))
         if path is None:
             described, made = self._checkpoint()
         elif options.rebuild:
@@ -92,7 +119,14 @@ class Importer:
         self._say("writing the bundle")
         return Imported(self._write(out, described, made), made.comparison, tuple(self._notes))
 
-    def _describe(self, kind: str) -> Described:
+    def _name(self) -> str:
+        wanted = self._options.name or self._folder.resolve().name
+        name = re.sub(r"[^a-z0-9._-]+", "-", wanted.lower()).strip("-._")[:100]
+        if not name:
+            raise ConfigError(f"{wanted!r} makes no name for a bundle: give one with --name.")
+        return name
+
+    def _describe(self, kind: str, positions: int | None = None) -> Described:
         options = self._options
         return describing.describe(
             self._folder,
@@ -101,30 +135,35 @@ class Importer:
             task=options.task,
             max_length=options.max_length,
             lowercase=options.lowercase,
+            positions=positions,
         )
 
     def _checkpoint(self) -> tuple[Described, Made]:
         self._say("reading the checkpoint")
-        config = checkpoint.read_json(self._folder / bundle.CONFIG)
+        config = self._config()
         with checkpoint.open_tensors(self._folder) as tensors:
-            network = from_checkpoint(self._named(config), tensors)
+            network = from_checkpoint(config, tensors)
             checkpoint.check_all_used(tensors.unread)
-        described = self._describe(network.task)
+        described = self._describe(network.task, network.max_tokens)
         return described, self._quantized(network, described)
 
-    def _named(self, config: dict[str, Any]) -> dict[str, Any]:
-        """config.json with the labels that the options give."""
+    def _config(self) -> dict[str, Any]:
+        """config.json with the labels that the options give, and with the padding token that it leaves open."""
+        config = padding.settled(checkpoint.read_json(self._folder / bundle.CONFIG), self._folder)
         labels = self._options.labels
         return config | {"id2label": {str(i): label for i, label in enumerate(labels)}} if labels else config
 
     def _rebuilt(self, path: Path) -> tuple[Described, Made]:
         self._say("recovering the weights of the graph")
         graph = foreign.read(path, self._folder)
-        config = checkpoint.read_json(self._folder / bundle.CONFIG)
-        network = from_checkpoint(self._named(config), recover.tensors(graph.proto, path))
+        config, tensors = self._config(), recover.tensors(graph.proto, path)
+        try:
+            network = from_checkpoint(config, tensors)
+        except BundleError as error:
+            raise BundleError(f"--rebuild takes the weights of {path} for a model.safetensors: {error}") from None
         if network.task != graph.kind:
             raise BundleError(f"{path} and config.json are of different tasks: take both from the same export.")
-        described = self._describe(network.task)
+        described = self._describe(network.task, network.max_tokens)
 
         def prove(rows: Sequence[Sequence[int]], logits: Sequence[np.ndarray]) -> None:
             ready.check_rebuilt(graph, rows, logits, described.pad_id)
@@ -139,7 +178,10 @@ class Importer:
     ) -> Made:
         vocabulary.check_fits(described.tokenizer, len(network.words), described.pad_id)
         texts = self._texts(described)
-        compare = self._compare(described, texts)
+        self._note_own(texts, "calibrated with")
+        compare = self._compare(described, texts, texts.note)
+        if texts.gate == texts.calibration:
+            self._notes.append(f"INT8 is compared on {texts.note}: give at least {ENOUGH} to keep some from it")
         quantizing = Quantizing(network, texts, compare, self._bounds, self._options.weight_limit, self._say)
         made = quantizing.run(prove)
         if made.quantization.fp32_parts:
@@ -157,38 +199,63 @@ class Importer:
             f"{path.name} is served as it is; made from the checkpoint itself, or with --rebuild, Winnow's own graph "
             "is faster and gives a text the same score in any company"
         )
-        exact = foreign.exact(self._folder, path)
+        if self._options.weight_limit != WEIGHT_LIMIT:
+            self._notes.append("--reduce-range changes nothing in a graph that is served as it is")
+        comparison = self._held(graph, described)
+        against = None if comparison is None else comparison.agreement
+        return described, Made(graph.model, quantization.model_copy(update={"against_fp32": against}), comparison)
+
+    def _held(self, graph: foreign.Graph, described: Described) -> gate.Comparison | None:
+        """The gate of a graph that is served as it is; None, and a note where that matters, if it cannot be run."""
+        exact = foreign.exact(self._folder, graph.path)
         if exact is None:
-            return described, Made(graph.model, quantization, None)
+            self._unjudged(twin.missing(graph))
+            return None
         texts = self._texts(described)
         self._say(f"comparing with {exact.name} on {len(texts.gate)} texts")
         rows = [texts.rows[i] for i in texts.gate]
-        twin = ready.session(foreign.read(exact, self._folder).model, exact)
-        comparison = self._compare(described, texts)(
-            run_each(twin, rows, pad_id=described.pad_id),
-            run_each(ready.session(graph.model, path), rows, pad_id=described.pad_id),
-        )
-        self._bounds.check(comparison)
-        return described, Made(
-            graph.model, quantization.model_copy(update={"against_fp32": comparison.agreement}), comparison
-        )
+        given = ready.logits(graph, rows, described.pad_id)
+        try:
+            fp32 = twin.logits(exact, self._folder, graph, rows, described.pad_id)
+        except BundleError as error:
+            self._unjudged(twin.unusable(graph, error))
+            return None
+        self._note_own(texts, "compared on")
+        comparison = self._compare(described, texts, "")(fp32, given)
+        self._bounds.check(comparison, mend=f"Import {exact.relative_to(self._folder)} with --onnx-file")
+        return comparison
+
+    def _unjudged(self, note: str | None) -> None:
+        self._notes += [note] if note is not None else []
+        if self._options.calibration:
+            self._notes.append("the texts to calibrate with were not used: nothing is calibrated or compared here")
 
     def _texts(self, described: Described) -> Texts:
-        texts = Texts(self._options, Encode(described.tokenizer, described.max_length))
+        options = self._options
+        given, judging = (self._named(described, each) for each in (options.calibration, options.gate))
+        encode = Encode(described.tokenizer, described.max_length)
+        return Texts(replace(options, calibration=given, gate=judging), encode)
+
+    def _named(self, described: Described, examples: Sequence[Example]) -> Sequence[Example]:
+        """With the names of labels for ids, which is told."""
+        named, note = answers.by_name(described.task, described.labels, examples, "--calibrate", "the model")
+        self._notes += [note] if note is not None else []
+        return named
+
+    def _note_own(self, texts: Texts, used: str) -> None:
         if texts.own:
             self._notes.append(
-                "calibrated with neutral sentences that come with Winnow: give texts like those that the model will "
-                "see with --calibrate"
+                f"{used} neutral sentences that come with Winnow: give texts like those that the model will see with "
+                "--calibrate"
             )
-        return texts
 
-    def _compare(self, described: Described, texts: Texts) -> Compare:
+    def _compare(self, described: Described, texts: Texts, note: str) -> Compare:
         options = self._options
         meaning = gate.Meaning(described.task, described.labels, options.temperature, options.thresholds)
         truth = gate.truth_of(meaning, texts.examples, texts.first)
         if truth is None and texts.examples[0].form != "plain":
-            self._notes.append("the texts' labels are not the model's, so there are no figures by label")
-        return lambda fp32, int8: gate.compare(meaning, fp32, int8, truth, texts.note)
+            self._notes.append(gate.without_truth(meaning))
+        return lambda fp32, int8: gate.compare(meaning, fp32, int8, truth, note)
 
     def _write(self, out: Path, described: Described, made: Made) -> bundle.Bundle:
         options = self._options
@@ -196,7 +263,7 @@ class Importer:
         probes = probing.probes(lambda text: run(session, encode([text]), pad_id=described.pad_id)[0])
         compared = made.comparison.evaluation if made.comparison else None
         fields = {
-            "name": _bundle_name(options.name or self._folder.resolve().name),
+            "name": self._name(),
             "licence": options.licence or describing.licence(self._folder),
             "task": described.task,
             "activation": describing.ACTIVATIONS[described.task],
@@ -217,10 +284,3 @@ class Importer:
             bundle.CONFIG: orjson.dumps(described.config, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         }
         return bundle.replace(out, files, fields)
-
-
-def _bundle_name(wanted: str) -> str:
-    name = re.sub(r"[^a-z0-9._-]+", "-", wanted.lower()).strip("-._")[:100]
-    if not name:
-        raise ConfigError(f"{wanted!r} makes no name for a bundle: give one with --name.")
-    return name

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 REBUILT = 1e-3
 """How far apart the logits of a graph and of its rebuilt form may be, in parts of the largest logit beyond 1."""
+_SHOWN = 200
+"""Characters of what ONNX Runtime says."""
 
 
 def session(model: bytes, path: Path) -> Any:
@@ -30,18 +32,17 @@ def session(model: bytes, path: Path) -> Any:
     try:
         return open_session(model)
     except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own kinds
-        said = str(error).splitlines()[0]
-        raise BundleError(f"ONNX Runtime cannot load {path} ({said}): export it again.") from None
+        raise BundleError(f"ONNX Runtime cannot load {path} ({_first_line(error)}): export it again.") from None
 
 
-def check_rebuilt(graph: Graph, rows: Sequence[Sequence[int]], logits: Sequence[np.ndarray], pad_id: int) -> None:
-    """Holds the logits of our own graph against those of the graph that its weights came from.
+def check_rebuilt(graph: Graph, rows: Sequence[Sequence[int]], rebuilt: Sequence[np.ndarray], pad_id: int) -> None:
+    """Holds the logits of our own graph, `rebuilt`, against those of the graph that its weights came from.
 
     Raises:
         BundleError: they are of different networks.
     """
-    original = run_each(session(graph.model, graph.path), rows, pad_id=pad_id)
-    off = max(float(np.abs(a - b).max()) for a, b in zip(original, logits, strict=True))
+    original = logits(graph, rows, pad_id)
+    off = max(float(np.abs(a - b).max()) for a, b in zip(original, rebuilt, strict=True))
     size = max(1.0, max(float(np.abs(a).max()) for a in original))
     if not off <= REBUILT * size:
         raise BundleError(
@@ -51,18 +52,18 @@ def check_rebuilt(graph: Graph, rows: Sequence[Sequence[int]], logits: Sequence[
 
 
 def check_answers(graph: Graph, described: Described) -> None:
-    """Runs the graph on two rows of the greatest length: as many labels as there are names, for every token or text."""
+    """Runs the graph on two rows of the greatest length: as many labels as there are names, for every token or text.
+
+    Raises:
+        BundleError: it cannot be run, or answers something else; the sentence says what does not fit.
+    """
     length = described.max_length
     trial = session(graph.model, graph.path)
-    filler = vocabulary.filler_id(described.tokenizer)
+    filler, largest = vocabulary.filler_ids(described.tokenizer)
     try:
-        found = run(trial, [[filler] * length, [filler] * (length // 2)], pad_id=described.pad_id)
+        found = run(trial, [[filler] * length, [largest, *[filler] * (length // 2)]], pad_id=described.pad_id)
     except Exception as error:  # noqa: BLE001 - as above
-        said = str(error).splitlines()[0][:200]
-        raise BundleError(
-            f"{graph.path} cannot be run on two texts of up to {length} tokens ({said}): if it reads fewer tokens, say "
-            "how many with --max-length."
-        ) from None
+        raise BundleError(_why_not(trial, graph.path, described, _first_line(error))) from None
     if found.shape[-1] != len(described.labels):
         raise BundleError(
             f"{graph.path} classifies into {found.shape[-1]} labels, but {len(described.labels)} are named: give their "
@@ -71,3 +72,53 @@ def check_answers(graph: Graph, described: Described) -> None:
     expected = (2, length) if graph.kind == "token" else (2,)
     if found.shape[:-1] != expected:
         raise BundleError(f"{graph.path} gives logits of the shape {found.shape} for two texts: export a classifier.")
+
+
+def logits(graph: Graph, rows: Sequence[Sequence[int]], pad_id: int) -> list[np.ndarray]:
+    """What the graph says of `rows`, which are no longer than it reads.
+
+    Raises:
+        BundleError: it cannot be run on them, or its answers are no numbers.
+    """
+    try:
+        found = run_each(session(graph.model, graph.path), rows, pad_id=pad_id)
+    except BundleError:
+        raise
+    except Exception as error:  # noqa: BLE001 - as above
+        raise BundleError(f"{graph.path} cannot be run on the texts ({_first_line(error)}).") from None
+    if not all(np.isfinite(each).all() for each in found):
+        raise BundleError(f"{graph.path} gives logits that are not finite numbers: its weights are damaged.")
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:_SHOWN]
+
+
+def _why_not(trial: Any, path: Path, described: Described, said: str) -> str:
+    """Short rows tell apart what is in the way of long ones: the ids, the padding, or the length itself."""
+    filler, largest = vocabulary.filler_ids(described.tokenizer)
+    if not _runs(trial, [[0, 0]]):
+        return f"{path} cannot be run on a single short text ({said}): export it again."
+    if not _runs(trial, [[filler, largest]]):
+        return (
+            f"The tokenizer gives ids up to {largest}, for which {path} has no embedding ({said}): take both from the "
+            "same export."
+        )
+    if not _runs(trial, [[0, 0], [0]], described.pad_id):
+        return (
+            f"{path} has no embedding for the pad_token_id {described.pad_id} ({said}): correct it in config.json, or "
+            "take that of the same export."
+        )
+    return (
+        f"{path} cannot be run on two texts of up to {described.max_length} tokens ({said}), but on short ones: say "
+        "with --max-length how many it reads."
+    )
+
+
+def _runs(trial: Any, rows: Sequence[Sequence[int]], pad_id: int = 0) -> bool:
+    try:
+        run(trial, rows, pad_id=pad_id)
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True

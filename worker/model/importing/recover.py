@@ -2,24 +2,29 @@
 
 Exporters keep the names of biases, norms and embeddings, but fold the transpose of most weights into nameless ones
 (`onnx::MatMul_123`). Such a weight belongs to the module whose bias is added to its product.
+
+Equal tensors (a bias of zeros, and another) are stored once. The older exporter gives the others' names to `Identity`;
+the newer one drops them, but notes in each node of which module it is.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
 from worker.errors import BundleError
+from worker.model.importing import foreign
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import onnx
 
+_SCOPES = "pkg.torch.onnx.name_scopes"
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_INTEGER_PRODUCTS = ("MatMulInteger", "QLinearMatMul", "MatMulIntegerToFloat", "MatMulNBits", "DequantizeLinear")
 
 
 def tensors(proto: onnx.ModelProto, path: Path) -> dict[str, np.ndarray]:
@@ -28,15 +33,15 @@ def tensors(proto: onnx.ModelProto, path: Path) -> dict[str, np.ndarray]:
     Raises:
         BundleError: the graph is quantized, or its weights have lost their names.
     """
-    for node in proto.graph.node:
-        if node.op_type in _INTEGER_PRODUCTS:
-            raise BundleError(
-                f"{path} is quantized already ({node.op_type}): --rebuild needs the FP32 graph; name it with "
-                "--onnx-file."
-            )
+    operator = foreign.quantized_by(proto)
+    if operator is not None:
+        raise BundleError(
+            f"{path} is quantized already ({operator}): --rebuild needs the FP32 graph; name it with --onnx-file."
+        )
     stored = {t.name: t for t in proto.graph.initializer if t.data_type in _FLOATS}
     found = {name: numpy_helper.to_array(t) for name, t in stored.items() if name.endswith((".weight", ".bias"))}
     _follow_copies(proto, stored, found)
+    _follow_modules(proto, stored, found)
     reading = {name: node for node in proto.graph.node for name in node.input}
     for node in proto.graph.node:
         if node.op_type != "MatMul" or node.input[1] not in stored:
@@ -57,6 +62,39 @@ def _follow_copies(proto: onnx.ModelProto, stored: dict[str, TensorProto], found
     for node in proto.graph.node:
         if node.op_type == "Identity" and node.input[0] in stored and node.output[0].endswith((".weight", ".bias")):
             found[node.output[0]] = numpy_helper.to_array(stored[node.input[0]])
+
+
+def _follow_modules(proto: onnx.ModelProto, stored: dict[str, TensorProto], found: dict[str, np.ndarray]) -> None:
+    """What a node that says its module computes with is that module's, under whatever name it is stored."""
+    for node in proto.graph.node:
+        module = _said_module(node)
+        if module is not None:
+            held = [numpy_helper.to_array(stored[name]) if name in stored else None for name in node.input]
+            for kind, value in _parameters(node, held).items():
+                found.setdefault(f"{module}.{kind}", value)
+
+
+def _parameters(node: onnx.NodeProto, held: list[np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Weight and bias, as modules keep them, of the nodes that linear layers and norms become; `held`: its inputs."""
+    if node.op_type == "Add":
+        return {"bias": each for each in held if each is not None and each.ndim == 1}
+    second = held[1] if len(held) > 1 else None
+    if second is None or node.op_type not in ("LayerNormalization", "MatMul", "Gemm"):
+        return {}
+    turned = node.op_type != "LayerNormalization" and not any(
+        each.name == "transB" and each.i for each in node.attribute
+    )
+    weight = np.ascontiguousarray(second.T) if turned else second
+    # Of zeros a product has no bias: exporters leave it out.
+    third = held[2] if len(held) > 2 else np.zeros(len(weight), weight.dtype) if node.op_type == "Gemm" else None
+    return {"weight": weight} | ({} if third is None else {"bias": third})
+
+
+def _said_module(node: onnx.NodeProto) -> str | None:
+    """The innermost module in the node's own words, the last of which is the operation: `['', 'bert', …, 'linear']`."""
+    said = next((each.value for each in node.metadata_props if each.key == _SCOPES), "")
+    scopes = re.findall(r"'([^']*)'", said)
+    return scopes[-2] if len(scopes) > 1 and scopes[-2] else None
 
 
 def _module(following: onnx.NodeProto | None, found: dict[str, np.ndarray]) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from worker.errors import BundleError, ConfigError
 from worker.model.importing import checkpoint, foreign
@@ -19,24 +19,28 @@ _PATIENCE = 10.0
 """Seconds until a hub that does not answer is taken to be out of reach."""
 # What is meant as a file where there is none; a model's name may have a dot, too (`bert-v1.5`).
 _FILES = {".onnx", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".zip"}
-_GRAPHS = re.compile(r"(^|/)[^/]*(\.onnx|_onnx|\.onnx_data|\.onnx\.data)$")
 
 
-def locate(source: str, onnx_file: str | None = None) -> tuple[Path, str | None]:
+def locate(source: str, onnx_file: str | None = None, *, rebuild: bool = False) -> tuple[Path, str | None]:
     """The folder of a source on this machine, and the graph in it that is meant, if one is.
+
+    `rebuild`: a graph is needed, even where there are weights without one.
 
     Raises:
         ConfigError: there is no such folder, and the hub cannot be asked or does not know it.
         BundleError: it is a file that cannot be imported.
     """
     path = Path(source).expanduser()
-    if path.is_dir():
-        return path, onnx_file
-    if path.is_file():
-        return path.parent, onnx_file or _of_file(path)
+    try:
+        if path.is_dir():
+            return path, onnx_file
+        if path.is_file():
+            return path.parent, onnx_file or _of_file(path)
+    except OSError as error:
+        raise ConfigError(f"{source} cannot be looked at ({error.strerror}): name a folder that can be read.") from None
     if not _HUB_ID.match(source) or path.suffix in _FILES:
         raise ConfigError(f"{source} is neither a folder nor the name of a model on the hub: name one of them.")
-    return _download(source, onnx_file), onnx_file
+    return _download(source, onnx_file, rebuild), onnx_file
 
 
 def _of_file(path: Path) -> str | None:
@@ -61,7 +65,19 @@ def refuse_without_model(folder: Path) -> None:
     )
 
 
-def _download(name: str, onnx_file: str | None) -> Path:
+def refuse_rebuild(where: str) -> NoReturn:
+    """Say that a model has nothing to rebuild.
+
+    Raises:
+        ConfigError: always.
+    """
+    raise ConfigError(
+        f"--rebuild takes the weights of an ONNX graph, and {where} has safetensors without one: leave it out, and the "
+        "bundle is made of these."
+    )
+
+
+def _download(name: str, onnx_file: str | None, rebuild: bool) -> Path:
     """A snapshot of the files that an import reads, in the hub's own cache."""
     try:
         import huggingface_hub
@@ -77,8 +93,10 @@ def _download(name: str, onnx_file: str | None) -> Path:
         # The one question that is not asked again and again where nobody answers.
         held = huggingface_hub.HfApi().model_info(name, timeout=_PATIENCE).siblings or ()
         files = [file.rfilename for file in held]
-        folder = huggingface_hub.snapshot_download(name, allow_patterns=[*_WORDS, *_wanted(name, files, onnx_file)])
-    except BundleError:
+        folder = huggingface_hub.snapshot_download(
+            name, allow_patterns=[*_WORDS, *_wanted(name, files, onnx_file, rebuild)]
+        )
+    except (BundleError, ConfigError):
         raise
     except GatedRepoError:
         raise ConfigError(f"The hub gives {name} only to those it knows: log in with `hf auth login`.") from None
@@ -92,14 +110,21 @@ def _download(name: str, onnx_file: str | None) -> Path:
     return Path(folder)
 
 
-def _wanted(name: str, files: Sequence[str], onnx_file: str | None) -> list[str]:
-    """Which weights of a repository to fetch: safetensors, else its graphs; never a pickle."""
-    if onnx_file is not None:
-        return [onnx_file, f"{onnx_file}_data", f"{onnx_file}.data"]
+def _wanted(name: str, files: Sequence[str], onnx_file: str | None, rebuild: bool) -> list[str]:
+    """Which weights of a repository to fetch: safetensors, else a graph and its FP32 form; never a pickle."""
     tensors = [file for file in files if file.endswith(".safetensors") and "/" not in file]
-    if tensors:
+    if tensors and onnx_file is None and not rebuild:
         return tensors
-    graphs = [file for file in files if _GRAPHS.search(file)]
-    if not graphs:
+    graph = onnx_file or foreign.choose(files, name, fp32=rebuild)
+    if graph is None and tensors:
+        refuse_rebuild(name)
+    if graph is None:
         checkpoint.refuse_other_formats(Path(name) / file for file in files)
-    return graphs
+        return []
+    exact = () if rebuild or graph in foreign.EXACT else [file for file in foreign.EXACT if file in files][:1]
+    return [each for path in (graph, *exact) for each in (path, *_data(path, files))]
+
+
+def _data(graph: str, files: Sequence[str]) -> list[str]:
+    """Where exporters keep the weights of a graph that are not in it."""
+    return [file for file in files if file.startswith((f"{graph}_data", f"{graph}.data"))]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_TEXTS = 300
 GATE_TEXTS = 1000
-_ENOUGH = 40
+ENOUGH = 40
 """Texts, from which on half of them are the gate's; with fewer it looks at those that calibration saw."""
 
 
@@ -45,7 +45,7 @@ class Texts:
             given = [Example(str(i), text) for i, text in enumerate(probing.neutral_texts())]
             self.source = "neutral sentences that come with Winnow"
         given, judging = _shuffled(given), _shuffled(judging)
-        held_out = bool(judging) or len(given) >= _ENOUGH
+        held_out = bool(judging) or len(given) >= ENOUGH
         if held_out and not judging:
             half = max(len(given) // 2, len(given) - CALIBRATION_TEXTS)
             given, judging = given[half:], given[:half]

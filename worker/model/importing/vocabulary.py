@@ -12,6 +12,7 @@ import orjson
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from worker.errors import BundleError
+from worker.model.importing import case
 from worker.model.importing.checkpoint import optional_json
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _SWITCHES = {
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
 _LONGEST_WORD = 100
+_CONFIG, _SPECIAL = "tokenizer_config.json", "special_tokens_map.json"
 
 
 def tokenizer_json(folder: Path, lowercase: bool | None = None) -> bytes:
@@ -42,41 +44,42 @@ def tokenizer_json(folder: Path, lowercase: bool | None = None) -> bytes:
         lowercase: overrides what the files say.
 
     Raises:
-        BundleError: there is no tokenizer, or it cannot be read.
+        BundleError: there is no tokenizer, or it cannot be used.
+        ConfigError: its case is not to be changed.
+        OSError: a file of it cannot be read.
     """
-    said = optional_json(folder / "tokenizer_config.json")
-    special = optional_json(folder / "special_tokens_map.json")
-    if lowercase is not None:
-        said = said | {"do_lower_case": lowercase}
     try:
-        if (ready := _find(folder, "tokenizer.json")) is not None:
-            document = _adjusted(orjson.loads(ready.read_bytes()), said)
-        else:
-            document = orjson.loads(_built(folder, {**special, **said}).to_str())
+        document = _document(folder, lowercase)
+        if lowercase is not None:
+            document = case.switched(document, lowercase)
         plain = orjson.dumps(document | {"truncation": None, "padding": None})
-        Tokenizer.from_str(plain.decode())
-    except BundleError:
+        known = Tokenizer.from_str(plain.decode())
+    except (BundleError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - the library raises bare exceptions
         raise BundleError(f"The tokenizer in {folder} cannot be read ({error}): download its files again.") from None
+    if lowercase is not None:
+        case.check(known, lowercase)
+    if not known.encode("").ids:
+        raise BundleError(
+            f"The tokenizer in {folder} puts no special token around a text, so an empty text would have no token at "
+            "all: give its tokenizer.json the post_processor that the model was trained with."
+        )
     return plain
 
 
-def pad_id(tokenizer: bytes, config: dict[str, Any]) -> int:
-    """The id that fills rows: config.json's, else that of the tokenizer's padding token, else 0."""
-    said = config.get("pad_token_id")
-    if isinstance(said, int) and said >= 0:
-        return said
-    known = Tokenizer.from_str(tokenizer.decode())
-    found = (known.token_to_id(token) for token in ("[PAD]", "<pad>"))
-    return next((i for i in found if i is not None), 0)
+def padding_tokens(folder: Path) -> list[str]:
+    """What the tokenizer's own files call its padding token, the stronger word first."""
+    said = [optional_json(folder / name).get("pad_token") for name in (_CONFIG, _SPECIAL)]
+    return [token for token in map(_content, said) if token is not None]
 
 
-def filler_id(tokenizer: bytes) -> int:
-    """The id of some token that is not special, for texts whose words do not matter."""
+def filler_ids(tokenizer: bytes) -> tuple[int, int]:
+    """The id of some token that is not special, for texts whose words do not matter, and the largest of all ids."""
     known = Tokenizer.from_str(tokenizer.decode())
     special = {i for i, token in known.get_added_tokens_decoder().items() if token.special}
-    return max(set(known.get_vocab().values()) - special, default=0)
+    ids = set(known.get_vocab().values())
+    return max(ids - special, default=0), max(ids, default=0)
 
 
 def check_fits(tokenizer: bytes, words: int, pad_id: int) -> None:
@@ -95,6 +98,17 @@ def check_fits(tokenizer: bytes, words: int, pad_id: int) -> None:
         raise BundleError(
             f"config.json says pad_token_id {pad_id}, but the model knows {words} tokens only: correct it."
         )
+
+
+def _document(folder: Path, lowercase: bool | None) -> dict[str, Any]:
+    """tokenizer.json with the switches of tokenizer_config.json, or built from a vocabulary."""
+    said = optional_json(folder / _CONFIG)
+    if lowercase is not None:
+        said = said | {"do_lower_case": lowercase}
+    if (ready := _find(folder, "tokenizer.json")) is not None:
+        return _adjusted(orjson.loads(ready.read_bytes()), said)
+    built: dict[str, Any] = orjson.loads(_built(folder, optional_json(folder / _SPECIAL) | said).to_str())
+    return built
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -6,6 +6,7 @@ Needs no torch: `worker.model.spam.__main__` trains, this assembles.
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,10 @@ from worker.model.assemble import (
     static_int8,
 )
 from worker.model.evaluation.answers import probabilities
+from worker.model.evaluation.calibration import fit_temperature
 from worker.model.session import open_session, run_sorted
 from worker.model.spam import card as spam_card
-from worker.model.spam.figures import agreement, evaluation, fit_temperature, fit_threshold
+from worker.model.spam.figures import agreement, evaluation, fit_threshold
 from worker.model.spam.texts import LABELS
 from worker.model.training.encoder import BASE
 
@@ -44,7 +46,29 @@ MAX_LENGTH = 256
 CALIBRATION_TEXTS = 400
 
 
-def make(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, out: Path) -> bundle.Bundle:
+@dataclass(frozen=True)
+class Decision:
+    """How logits become labels."""
+
+    temperature: float
+    threshold: float
+
+
+def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits) -> Decision:
+    """Temperature and threshold by the validation texts, which `tensors` must not have seen."""
+    tokenizer = plain_tokenizer(encoder.tokenizer)
+    encode = Encode(tokenizer, MAX_LENGTH)
+    both = graphs(config_json(encoder.config, LABELS), tensors, encode(_calibration([*splits.train, *splits.styled])))
+    # The project's own texts are too few to have a say.
+    validation = _Measured(both, encode, [row for row in splits.validation if row.channel != "modern"])
+    temperature = fit_temperature("single-label", validation.quantized, validation.truth, validation.weights)
+    scores = probabilities(validation.quantized, temperature)
+    return Decision(temperature, fit_threshold(scores, validation.truth, validation.channels))
+
+
+def make(
+    encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, decision: Decision, out: Path
+) -> bundle.Bundle:
     """Builds, measures and writes the bundle; `out` is replaced only when all of it is there.
 
     Raises:
@@ -52,13 +76,9 @@ def make(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, out: 
     """
     config, tokenizer = config_json(encoder.config, LABELS), plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config, tensors, encode(_calibration(splits.train)))
-    # The project's own texts are too few to have a say in temperature and threshold.
-    fitting = [row for row in splits.validation if row.channel != "modern"]
-    validation, test = _Measured(both, encode, fitting), _Measured(both, encode, splits.test)
-    temperature = fit_temperature(validation.quantized, validation.truth, validation.weights)
-    scores = probabilities(validation.quantized, temperature)
-    threshold = fit_threshold(scores, validation.truth, validation.channels)
+    both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
+    test = _Measured(both, encode, splits.test)
+    temperature, threshold = decision.temperature, decision.threshold
     fields: dict[str, Any] = {
         "name": NAME,
         "licence": "Apache-2.0",
@@ -68,7 +88,7 @@ def make(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, out: 
         "thresholds": {"spam": threshold},
         "max_length": MAX_LENGTH,
         "quantization": static_int8(
-            "plain minimum and maximum over training texts, equally many of each channel", CALIBRATION_TEXTS
+            "minimum and maximum of equalized channels over training texts, equally many a channel", CALIBRATION_TEXTS
         ).model_copy(update={"against_fp32": agreement(test.quantized, test.fp32, temperature, {1: threshold})}),
         "evaluation": _evaluations(test, splits, temperature, threshold),
         "base_model": BASE,

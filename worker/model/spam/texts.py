@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LABELS = ("ham", "spam")
 EXTRA = "extra.jsonl"
 # How many texts each channel gives up for measuring. The SMS collection comes with its own test file.
-HELD_OUT = {"sms": (0, 500), "comments": (300, 200), "mails": (800, 600), "modern": (60, 30)}
+HELD_OUT = {"sms": (0, 500), "comments": (300, 200), "mails": (800, 600), "modern": (120, 60)}
 _SHINGLE = 3
 _BANDS, _ROWS = 24, 3
 _NEAR = 0.6
@@ -40,31 +40,40 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """Three lists of texts; no near-duplicate of a test or validation text is in `train` (SMS: see `sms_leaks`)."""
+    """Lists of texts; no near-duplicate of a test or validation text is in `train` (SMS: see `sms_leaks`).
+
+    `styled` are the project's own texts in the style of the collections, for training.
+    """
 
     train: list[Labelled]
+    styled: list[Labelled]
     validation: list[Labelled]
     test: list[Labelled]
     sms_leaks: frozenset[str]
 
 
 def read(path: Path, channel: str) -> list[Labelled]:
-    """Reads `{"text", "label"}` lines, label `ham` or `spam`."""
+    """Reads `{"text", "label"}` lines, label `ham` or `spam`; a line may name a channel of its own."""
     rows = (orjson.loads(line) for line in path.read_bytes().splitlines() if line.strip())
-    return [Labelled(row["text"], LABELS.index(row["label"]), channel) for row in rows]
+    return [Labelled(row["text"], LABELS.index(row["label"]), row.get("channel", channel)) for row in rows]
 
 
 def load_splits(data: Path, extra: Path) -> Splits:
-    """Reads the three collections under `data` and the project's own texts in `extra`, and splits each by itself."""
+    """Reads the three collections under `data` and the project's own texts in `extra`, and splits each by itself.
+
+    Own texts in the style of a collection are for training alone: what a channel is measured on comes from others.
+    """
+    own = read(extra, "modern")
     sms_train, sms_test = read(data / "sms_spam/train.jsonl", "sms"), read(data / "sms_spam/test.jsonl", "sms")
     parts = [
         _split(sms_train),
         _split(read(data / "youtube_spam/comments.jsonl", "comments")),
         _split(read(data / "enron_spam/mails.jsonl", "mails")),
-        _split(read(extra, "modern")),
+        _split([row for row in own if row.channel == "modern"]),
     ]
     train, validation, test = ([row for part in parts for row in part[i]] for i in range(3))
-    return Splits(train, validation, sms_test + test, _leaks(sms_train, sms_test))
+    styled = [row for row in own if row.channel != "modern"]
+    return Splits(train, styled, validation, sms_test + test, _leaks(sms_train, sms_test))
 
 
 def _split(rows: list[Labelled]) -> tuple[list[Labelled], list[Labelled], list[Labelled]]:

@@ -22,6 +22,7 @@ from transformers import (
 from worker.errors import ConfigError
 from worker.model.assemble import plain_tokenizer
 from worker.model.graph.architectures.families import FAMILIES
+from worker.model.importing import padding
 from worker.model.training import encoder
 from worker.model.training.fine_tuning import load_tensors
 
@@ -37,8 +38,6 @@ PROBLEM_TYPES = {
     "multi-label": "multi_label_classification",
     "regression": "regression",
 }
-# Families that count positions from behind the padding id.
-_OFFSET_POSITIONS = ("roberta", "xlm-roberta", "mpnet")
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Base:
 
     @property
     def pad_id(self) -> int:
-        return int(self.model.config.pad_token_id or 0)
+        return int(self.model.config.pad_token_id)
 
     def save(self, folder: Path, max_length: int) -> None:
         """Writes a folder that transformers loads: config.json, model.safetensors, and the tokenizer's files."""
@@ -127,10 +126,18 @@ def _checkpoint(name: str, task: Task, words: dict[str, Any]) -> tuple[PreTraine
         setattr(config, key, value)
     kind = AutoModelForTokenClassification if task == "token" else AutoModelForSequenceClassification
     try:
+        tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
+        # Without an id, as encoders that were never padded may say, RoBERTa's positions cannot be counted.
+        config.pad_token_id = _pad_id(config, tokenizer)
         model = kind.from_pretrained(name, config=config, use_safetensors=True, ignore_mismatched_sizes=True)
-        return model, AutoTokenizer.from_pretrained(name, use_fast=True)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AssertionError) as error:  # the last of a padding id that has no embedding
         raise ConfigError(f"--base {name} cannot be loaded: {_first_sentence(error)}") from None
+    return model, tokenizer
+
+
+def _pad_id(config: PretrainedConfig, tokenizer: Any) -> int:
+    tokens = [tokenizer.pad_token] if tokenizer.pad_token is not None else []
+    return padding.pad_id_of(config.to_dict(), tokenizer.backend_tokenizer, tokens)
 
 
 def _check_family(name: str, config: PretrainedConfig) -> None:
@@ -142,8 +149,7 @@ def _check_family(name: str, config: PretrainedConfig) -> None:
 
 
 def _longest(config: PretrainedConfig) -> int:
-    positions = int(config.max_position_embeddings)
-    return positions - int(config.pad_token_id) - 1 if config.model_type in _OFFSET_POSITIONS else positions
+    return padding.positions(config.to_dict(), int(config.max_position_embeddings))
 
 
 def _first_sentence(error: Exception) -> str:

@@ -57,7 +57,7 @@ def load(
     out = Corpus(found, labels, train, held[0], read_labelled(test, fields) if test else [])
     for examples, path in ((out.validation, validation), (out.test, test)):
         if path and examples:
-            answers.check(found, labels, examples, str(path), str(data))
+            answers.check(found, labels, examples, str(path), str(data), public=False)
     return out
 
 
@@ -77,11 +77,20 @@ def _labels(examples: Sequence[Example], task: str, fields: Fields, path: Path) 
         answers.check_numbers(examples, str(path))
     labels = label_names(examples)
     if len(labels) < (1 if task == "multi-label" else 2):
-        alone = f"the label {labels[0]!r} alone" if labels else "no labels"
-        raise ConfigError(f"{path} has {alone}: there is nothing to tell apart.")
+        raise ConfigError(_alone(examples, len(labels), fields, path))
     if task == "regression":
         return (fields.label if fields.label != Fields().label else "value",)
     return labels
+
+
+def _alone(examples: Sequence[Example], labels: int, fields: Fields, path: Path) -> str:
+    """Why there is nothing to learn; a label is not named, because it is a text where the wrong field was given."""
+    field = {"multi-label": fields.labels, "token": "tags"}.get(examples[0].form, fields.label)
+    found = "the same label in all" if labels else "no label in any"
+    return (
+        f'{path} has {found} of its {len(examples)} examples (in "{field}", from id {examples[0].id} on), so there is '
+        "nothing to tell apart: add examples of other labels, or say with --label-field where they are."
+    )
 
 
 def scale(corpus: Corpus) -> tuple[float, float]:

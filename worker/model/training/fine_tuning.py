@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
-
-from worker.model.training.objectives import Softmax
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -158,14 +155,6 @@ class Trainer:
                 parameter.copy_(weights[name])
 
 
-def new_model(config: dict[str, Any], tensors: dict[str, np.ndarray], seed: int) -> DistilBertForSequenceClassification:
-    """The encoder's tensors under a freshly initialized head; `config` is config.json's content, labels included."""
-    torch.manual_seed(seed)
-    model = DistilBertForSequenceClassification(DistilBertConfig(**config))
-    load_tensors(model, tensors)
-    return model
-
-
 def load_tensors(model: PreTrainedModel, tensors: dict[str, np.ndarray]) -> None:
     """Puts an encoder's tensors into `model`; its head stays as it is.
 
@@ -178,9 +167,10 @@ def load_tensors(model: PreTrainedModel, tensors: dict[str, np.ndarray]) -> None
 
 
 def fine_tune(
-    model: DistilBertForSequenceClassification,
+    model: PreTrainedModel,
     tokenizer: Tokenizer,
     epochs: Callable[[int, random.Random], list[Pair]],
+    objective: Objective,
     settings: Settings,
     report: Callable[[int, int, float], None],
 ) -> dict[str, np.ndarray]:
@@ -193,7 +183,7 @@ def fine_tune(
     torch.manual_seed(settings.seed)
     steps = settings.epochs * -(-len(epochs(0, random.Random(0))) // settings.batch)
     model.base_model.embeddings.requires_grad_(not settings.freeze_embeddings)
-    trainer = Trainer(model, Softmax(settings.smoothing), settings, steps, partial(_padded, pad_id=0))
+    trainer = Trainer(model, objective, settings, steps, partial(padded, pad_id=0))
     limits, chances = zip(*settings.lengths, strict=True)
     for batch in _drawn(epochs, rng, settings):
         rows = encode(tokenizer, [text for text, _ in batch], rng.choices(limits, chances)[0])
@@ -265,7 +255,8 @@ def _by_length(rows: Sequence[Any]) -> Iterator[list[int]]:
     yield part
 
 
-def _padded(rows: Sequence[Sequence[int]], pad_id: int = 0) -> dict[str, torch.Tensor]:
+def padded(rows: Sequence[Sequence[int]], pad_id: int = 0) -> dict[str, torch.Tensor]:
+    """Token ids as the arguments of a model's call."""
     longest = max(map(len, rows))
     return {
         "input_ids": torch.tensor([[*row] + [pad_id] * (longest - len(row)) for row in rows]),

@@ -8,6 +8,7 @@ import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -118,7 +119,7 @@ class Fitting:
         self._kept = kept
         self._watcher = watcher
         self._clock = clock
-        self._pad = partial(train._padded, pad_id=base.pad_id)
+        self._pad = partial(train.padded, pad_id=base.pad_id)
         base.tokenizer.no_padding()
         base.tokenizer.enable_truncation(plan.max_length)
         self.history: list[dict[str, Any]] = []
@@ -132,7 +133,7 @@ class Fitting:
 
         Raises:
             Stopped: the watcher wished so.
-            ConfigError: `resume` finds nothing, or what another training left.
+            ConfigError: `resume` finds nothing, or what another training left; what is kept cannot be written.
         """
         examples = self._encode(self._corpus.train), self._encode(self._corpus.validation)
         if not self._plan.freeze_encoder:
@@ -241,8 +242,14 @@ class Fitting:
         values = [entry[name] for entry in self.history]
         if values[-1] == max(values) and values.count(max(values)) == 1:
             self._best, self._best_logits = trainer.average(), logits
-        self._done = len(values) - 1 - values.index(max(values)) >= self._plan.patience
+        self._done = self._is_over()
         self._watcher.epoch(self.history[-1])
+
+    def _is_over(self) -> bool:
+        """Whether the last epochs were in vain, more of them than the patience lasts; none yet is not."""
+        # The figure that decides is named by its task, after those that all epochs have.
+        values = [list(entry.values())[-1] for entry in self.history]
+        return bool(values) and len(values) - 1 - values.index(max(values)) >= self._plan.patience
 
     def _by_row(self, examples: Sequence[Example], encoded: Sequence[Encoded], found: list[np.ndarray]) -> np.ndarray:
         if self._corpus.task == "token":
@@ -259,13 +266,18 @@ class Fitting:
             "losses": self._losses,
             "best": self._best,
             "best_logits": torch.from_numpy(self._best_logits),
-            "done": self._done,
             "trainer": trainer.state(),
             "seconds": self._clock.phases(),
         }
         beside = self._kept.with_suffix(".new")
-        torch.save(state, beside)
-        os.replace(beside, self._kept)
+        try:
+            torch.save(state, beside)
+            os.replace(beside, self._kept)
+        except (OSError, RuntimeError) as error:
+            said = str(error).partition("\n")[0]
+            raise ConfigError(
+                f"{self._kept} cannot be written ({said}): make room, and go on with --resume from what was kept last."
+            ) from None
 
     def _restore(self, trainer: train.Trainer) -> tuple[int, int]:
         """The epoch and the position in it at which to go on."""
@@ -273,7 +285,11 @@ class Fitting:
             state = torch.load(self._kept, weights_only=True)
         except OSError:
             raise ConfigError(f"--resume: {self._kept} is missing, so there is nothing to go on from.") from None
-        if state.get("format") != _FORMAT:
+        except (RuntimeError, EOFError, UnpicklingError):
+            raise ConfigError(
+                f"--resume: {self._kept} is damaged or not Winnow's: start anew in another folder."
+            ) from None
+        if not isinstance(state, dict) or state.get("format") != _FORMAT:
             raise ConfigError(f"--resume: {self._kept} is of another version of Winnow: start anew in another folder.")
         if state["of"] != self._identity():
             raise ConfigError(
@@ -281,7 +297,8 @@ class Fitting:
                 "anew in another folder."
             )
         self.history, self._losses, self._best = state["history"], state["losses"], state["best"]
-        self._best_logits, self._done = state["best_logits"].numpy(), state["done"]
+        self._best_logits = state["best_logits"].numpy()
+        self._done = self._is_over()  # by the patience of now, which may be another
         trainer.restore(state["trainer"])
         self._clock.add(state["seconds"])
         return int(state["epoch"]), int(state["position"])

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.modeling_outputs import BaseModelOutputWithPooling, TokenClassifierOutput
 
-from worker.model.training.fine_tuning import autocast
+from worker.model.training.fine_tuning import outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +19,21 @@ if TYPE_CHECKING:
 
     from worker.model.training.fine_tuning import Collate
 
-_BATCH = 64
+
+class _States(nn.Module):  # type: ignore[misc] # torch has no types where mypy runs
+    """An encoder that gives its last hidden states as a classifier gives logits. For the arguments see `encoded`."""
+
+    def __init__(self, encoder: nn.Module, whole: bool, told: Callable[[int], None]) -> None:
+        super().__init__()
+        self._encoder = encoder
+        self._whole = whole
+        self._told = told
+
+    def forward(self, **given: torch.Tensor) -> TokenClassifierOutput:
+        states = self._encoder(**given).last_hidden_state
+        self._told(len(states))
+        # A copy, so that the other tokens' states are not kept with it.
+        return TokenClassifierOutput(logits=states if self._whole else states[:, :1].clone())
 
 
 class _Said(nn.Module):  # type: ignore[misc] # torch has no types where mypy runs
@@ -46,17 +60,7 @@ def encoded(
 
     `told` is called after each batch with its number of rows.
     """
-    model.eval()
-    out: list[np.ndarray] = [np.empty(0)] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for start in range(0, len(order), _BATCH):
-        chunk = order[start : start + _BATCH]
-        with torch.inference_mode(), autocast(precision):
-            hidden = model.base_model(**collate([rows[i] for i in chunk])).last_hidden_state.float().numpy()
-        for i, states in zip(chunk, hidden, strict=True):
-            out[i] = states[: len(rows[i]) if whole else 1].copy()
-        told(len(chunk))
-    return out
+    return outputs(_States(model.base_model, whole, told), rows, collate, precision)
 
 
 def collate(rows: Sequence[np.ndarray]) -> dict[str, torch.Tensor]:

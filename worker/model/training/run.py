@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,9 @@ from worker.errors import ConfigError
 from worker.model import bundle
 from worker.model.data import Fields
 from worker.model.evaluation import answers as judging
-from worker.model.evaluation import measure, report, threshold
+from worker.model.evaluation import calibration, measure, report, threshold
 from worker.model.evaluation.predict import Predictor
+from worker.model.importing import place
 from worker.model.importing.bounds import MAX_METRIC_DROP, MIN_AGREEMENT
 from worker.model.importing.gate import NEAR
 from worker.model.importing.importer import ImportOptions, import_folder
@@ -90,7 +92,7 @@ def train(options: Options, watcher: Watcher, begun: float | None = None) -> Tra
     Raises:
         ConfigError: the data, the encoder or the folder cannot be used.
         Stopped: the watcher wished so; `options.resume` goes on from there.
-        BundleError: INT8 is too far from FP32; what was trained is in `hf`.
+        BundleError: INT8 is too far from FP32, and what was trained is in `hf`; or the folder holds something else.
     """
     clock = Clock(begun)
     _check_folder(options)
@@ -98,7 +100,7 @@ def train(options: Options, watcher: Watcher, begun: float | None = None) -> Tra
     texts = _corpus(options)
     base = bases.load(options.base, texts.task, texts.labels, options.seed)  # type: ignore[arg-type]
     plan = _plan(options, base, texts)
-    options.out.mkdir(parents=True, exist_ok=True)
+    _make_folder(options.out)
     fitting = Fitting(base, texts, plan, options.out / KEPT, watcher, clock)
     fitting.run(options.resume)
     base.save(options.out / HF, plan.max_length)
@@ -143,9 +145,19 @@ def _measured(made: Bundle, texts: Corpus, fitting: Fitting, watcher: Watcher) -
 
 
 def _check_folder(options: Options) -> None:
-    kept = options.out / KEPT
-    if kept.exists() and not options.resume:
+    """Before the work: whether what comes of it can be written."""
+    if os.path.exists(options.out / KEPT) and not options.resume:
         raise ConfigError(f"{options.out} holds a training already: go on with --resume, or name another --out.")
+    if os.path.exists(options.out) and not os.path.isdir(options.out):
+        raise ConfigError(f"--out {options.out} is a file: name a folder.")
+    place.check(options.out / BUNDLE)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be made ({error.strerror}): name a folder that is yours.") from None
 
 
 def _corpus(options: Options) -> Corpus:
@@ -198,7 +210,7 @@ def _fitted(texts: Corpus, logits: np.ndarray) -> tuple[float, dict[str, float]]
     if texts.task == "regression":
         return 1.0, {}
     truth = judging.truth_of(texts.task, texts.labels, texts.validation)
-    temperature = measure.fit_temperature(texts.task, logits, truth)
+    temperature = calibration.fit_temperature(texts.task, logits, truth)
     if texts.task != "multi-label":
         return temperature, {}
     return temperature, threshold.best_f1(texts.labels, judging.activated(texts.task, logits, temperature), truth)

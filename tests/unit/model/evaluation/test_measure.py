@@ -1,5 +1,7 @@
 """Figures against numbers by hand and against scikit-learn on the same arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn import metrics
@@ -7,7 +9,9 @@ from sklearn import metrics
 from worker.errors import ConfigError
 from worker.model.data import Example, tokens_example
 from worker.model.evaluation import measure
-from worker.model.evaluation.answers import answers, check
+from worker.model.evaluation.answers import ABSTAINED, answers, by_name, check
+from worker.model.evaluation.by_label import by_label
+from worker.model.evaluation.calibration import fit_temperature
 from worker.model.evaluation.compare import check_tasks, compare
 from worker.model.evaluation.report import mistakes
 
@@ -110,15 +114,14 @@ def test_a_temperature_is_found_for_every_task():
     true = rng.uniform(size=4000) < share
     raw = np.log(share / (1 - share))
     both = np.stack([np.zeros(4000), 2 * raw], axis=1)
-    assert measure.fit_temperature("single-label", both, true.astype(int)) == pytest.approx(2, abs=0.15)
-    assert measure.fit_temperature("multi-label", 2 * raw[:, None], true[:, None].astype(int)) == pytest.approx(
-        2, abs=0.15
-    )
+    assert fit_temperature("single-label", both, true.astype(int)) == pytest.approx(2, abs=0.15)
+    assert fit_temperature("multi-label", 2 * raw[:, None], true[:, None].astype(int)) == pytest.approx(2, abs=0.15)
+    assert fit_temperature("single-label", both, true.astype(int), (true == (raw > 0)).astype(float)) < 0.5
 
 
 def test_what_does_not_fit_is_a_sentence():
     with pytest.raises(
-        ConfigError, match=r"test.jsonl has labels that the bundle x does not know: d; it knows a, b, c"
+        ConfigError, match=r"test.jsonl has labels that the bundle x \(a, b, c\) does not know: 1, on 1 of 2 examples"
     ):
         check("single-label", LABELS, single("a", "d"), "test.jsonl", "the bundle x")
     with pytest.raises(ConfigError, match='its lines need "tokens" and "tags"'):
@@ -128,17 +131,83 @@ def test_what_does_not_fit_is_a_sentence():
             check("regression", ("score",), single("1", value), "test.jsonl", "the bundle x")
 
 
-def test_labels_that_are_texts_are_not_told():
+def test_labels_of_the_texts_are_not_told():
     """As where --label-field names the text: ids and counts, not what anybody wrote."""
-    long, lines = "a message that somebody wrote and nobody else should read", "two\nlines"
     with pytest.raises(ConfigError) as told:
-        check("single-label", LABELS, single("a", long, lines), "test.jsonl", "the bundle x")
+        check("single-label", LABELS, single("a", "a secret", "another", "another"), "test.jsonl", "the bundle x")
     assert str(told.value) == (
-        "test.jsonl has labels that the bundle x does not know, longer than can be shown; it knows a, b, c. They are "
-        "those of 2 of 3 examples, by id id1, id2. Rename them, or leave those lines out."
+        "test.jsonl has labels that the bundle x (a, b, c) does not know: 2, on 3 of 4 examples, by id id1, id2, id3. "
+        "Rename them, or leave those lines out."
     )
-    with pytest.raises(ConfigError, match="does not know: d and 1 more; it knows"):
-        check("single-label", LABELS, single("d", long), "test.jsonl", "the bundle x")
+    with pytest.raises(ConfigError, match=r"that train.jsonl does not know: 1, on"):
+        check("single-label", LABELS, single("d"), "test.jsonl", "train.jsonl", public=False)
+
+
+def labels_of(examples):
+    return [each.labels[0] for each in examples]
+
+
+def test_ids_stand_for_names():
+    """As data sets of Hugging Face have them; tags, too."""
+    assert labels_of(by_name("single-label", LABELS, single("2", "0"))) == ["c", "a"]
+    tagged_by_id = [tokens_example("1", ["in", "Ulm"], ["0", "1"])]
+    assert by_name("token", TAGS, tagged_by_id)[0].tags == ("O", "B-x")
+    several = [Example("1", "", ("0", "2"), form="multi-label"), Example("2", "", (), form="multi-label")]
+    assert [each.labels for each in by_name("multi-label", LABELS, several)] == [("a", "c"), ()]
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (("1", "2", "3"), ("1", "2")),  # stars: the numbers are the names
+        (LABELS, ("0", "a")),  # neither all names nor all ids
+        (LABELS, ("0", "3")),  # there is no such id
+    ],
+)
+def test_what_is_a_name_or_no_id_stays(labels, found):
+    assert labels_of(by_name("single-label", labels, single(*found))) == list(found)
+
+
+def test_numbers_of_a_regression_are_no_ids():
+    assert labels_of(by_name("regression", ("stars",), single("0", "0"))) == ["0", "0"]
+
+
+def test_figures_by_label_are_those_of_scikit_learn():
+    """One label alone, labels that no text has, and labels that no text is given among them."""
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 6):
+        truth, decided = rng.integers(0, 2, (2, 40, count)) * (rng.uniform(size=count) < 0.7)
+        found = by_label(truth, decided)
+        only = {"labels": [1]} if count == 1 else {}
+        given = (truth[:, 0], decided[:, 0]) if count == 1 else (truth, decided)
+        for kind in (None, *measure.AVERAGES):
+            expected = metrics.precision_recall_fscore_support(*given, average=kind, zero_division=0, **only)[:3]
+            ours = found[:3] if kind is None else found.average(kind)
+            for one, other in zip(ours, expected, strict=True):
+                assert one == pytest.approx(other)
+        assert found.support.tolist() == truth.sum(axis=0).tolist()
+
+
+def test_who_abstains_is_wrong_but_gives_no_label_wrongly():
+    said = replace(
+        answers("single-label", LABELS, single("a", "b", "b", "c"), logits(SCORES)),
+        decided=np.array([0, ABSTAINED, ABSTAINED, 2]),
+        fallback="unclear",
+        actions=("accept", "review", "review", "accept"),
+    )
+    found = measure.measure(said)
+    assert (found["accuracy"], found["coverage"], found["selective_accuracy"]) == (0.5, 0.5, 1.0)
+    assert found["micro"] == {"precision": 1.0, "recall": 0.5, "f1": 0.6667}
+    assert (found["labels"]["b"]["decided"], found["labels"]["c"]["decided"]) == (0, 1)
+    assert found["actions"] == {
+        "accept": {"texts": 2, "accuracy": 1.0},
+        "review": {"texts": 2, "accuracy": 0.0},
+        "reject": {"texts": 0, "accuracy": None},
+    }
+    assert [(name, decided) for name, _, decided, _ in mistakes(said)] == [("id2", "unclear"), ("id1", "unclear")]
+    assert measure.confusion(said).tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 1]]
+    nothing = measure.measure(replace(said, decided=np.full(4, ABSTAINED)))
+    assert (nothing["coverage"], nothing["selective_accuracy"]) == (0.0, None)
 
 
 def test_the_best_label_is_decided_where_each_has_a_threshold_and_none_reaches_it():

@@ -10,8 +10,8 @@ from tests.unit.model import families
 from tests.unit.model.families import KINDS, TASKS, TITLES, config_of, ranges_of, rows, session_of, tensors_of
 from worker.model.graph.activations import OPERATORS
 from worker.model.graph.architectures.bias import buckets
-from worker.model.graph.calibrate import calibrate
 from worker.model.graph.network import from_checkpoint
+from worker.model.graph.observe import observe
 from worker.model.session import run
 
 torch = pytest.importorskip("torch", reason="needs the extra [train]")
@@ -166,7 +166,7 @@ def test_real_weights_in_int8_stay_near(task):
     config, tensors = real_checkpoint("bert", task)
     network = from_checkpoint(config, tensors)
     batch = real_rows()
-    exact, quantized = (session_of(network, ranges) for ranges in (None, calibrate(network, batch)))
+    exact, quantized = (session_of(network, ranges) for ranges in (None, observe(network, batch).ranges()))
     for row in batch:
         assert np.abs(run(quantized, [row]) - run(exact, [row])).mean() < 0.1
 

@@ -1,5 +1,7 @@
 """Checkpoints are read as tables of numbers, or refused with a sentence that names what is wrong."""
 
+import io
+import os
 import pickle
 
 import numpy as np
@@ -9,7 +11,7 @@ from safetensors.numpy import save_file
 
 from tests.unit.model import checkpoints
 from worker.errors import BundleError
-from worker.model.importing import checkpoint
+from worker.model.importing import checkpoint, foreign
 
 
 def sharded(folder):
@@ -131,3 +133,35 @@ def test_json_that_is_none_is_named(tmp_path):
     with pytest.raises(BundleError, match=r"config\.json holds no JSON object"):
         checkpoint.read_json(tmp_path / "config.json")
     assert checkpoint.optional_json(tmp_path / "nothing.json") == {}
+
+
+@pytest.fixture
+def forbidden(monkeypatch):
+    """Files of these names may not be read; whoever runs the tests as root may read any other."""
+    names = set()
+    read = io.open
+
+    def opened(file, *arguments, **options):
+        if os.path.basename(file) in names:
+            raise PermissionError(13, "Permission denied", file)
+        return read(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", opened)
+    return names
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda folder: checkpoint.read_json(folder / "config.json"),
+        checkpoint.open_tensors,
+        lambda folder: foreign.load(folder / "model.onnx", folder),
+    ],
+)
+def test_file_that_may_not_be_read_is_not_taken_for_a_missing_or_damaged_one(tmp_path, forbidden, read):
+    checkpoints.write(tmp_path)
+    checkpoints.save_graph(tmp_path / "model.onnx", checkpoints.foreign_graph())
+    read(tmp_path)
+    forbidden |= {"config.json", "model.safetensors", "model.onnx"}
+    with pytest.raises(BundleError, match=r"cannot be read \(Permission denied\): change its permissions"):
+        read(tmp_path)

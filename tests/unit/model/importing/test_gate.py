@@ -1,11 +1,13 @@
 """What the gate calls the same answer, and the figures that it gives, for every task."""
 
+import re
+
 import numpy as np
 import pytest
 
 from worker.model.data import Example, tokens_example
 from worker.model.importing.bounds import Bounds, GateRefused
-from worker.model.importing.gate import Comparison, Meaning, WordTags, compare, truth_of
+from worker.model.importing.gate import Comparison, Meaning, WordTags, compare, truth_of, without_truth
 from worker.model.manifest import Agreement, Figures
 
 SINGLE = Meaning("single-label", ("a", "b", "c"))
@@ -118,12 +120,12 @@ def test_word_that_was_cut_off_has_no_tag():
 
 
 def test_truth_of_each_task():
-    single = [Example("1", "x", ("b",), form="single-label"), Example("2", "x", ("2",), form="single-label")]
+    single = [Example("1", "x", ("b",), form="single-label"), Example("2", "x", ("c",), form="single-label")]
     assert truth_of(SINGLE, single).tolist() == [1, 2]
     multi = [Example("1", "x", ("b", "a"), form="multi-label"), Example("2", "x", (), form="multi-label")]
     assert truth_of(MULTI, multi).tolist() == [1, 1, 0, 0]
-    value = [Example("1", "x", ("3.5",), form="single-label")]
-    assert truth_of(VALUE, value).tolist() == [3.5]
+    value = [Example(str(i), "x", (number,), form="single-label") for i, number in enumerate(("3.5", "-1"))]
+    assert truth_of(VALUE, value).tolist() == [3.5, -1]
     tagged = [tokens_example("1", ["Ann", "ran"], ["B-PER", "O"])]
     assert truth_of(TOKENS, tagged, [[1, 2]]) == WordTags([("B-PER", "O")], [[1, 2]])
 
@@ -139,11 +141,61 @@ def test_truth_of_each_task():
         (TOKENS, [Example("1", "x", ("O",), form="single-label")]),
         (TOKENS, [tokens_example("1", ["a"], ["B-LOC"])]),
         (VALUE, [Example("1", "x", ("good",), form="single-label")]),
-        (VALUE, [Example("1", "x", ("nan",), form="single-label")]),
+        (VALUE, [Example("1", "x", ("nan",), form="single-label"), Example("2", "x", ("1",), form="single-label")]),
+        (VALUE, [Example("1", "x", ("3.5",), form="single-label")]),
+        (VALUE, [Example(str(i), "x", ("3.5",), form="single-label") for i in range(3)]),
+        (SINGLE, [Example("1", "x", ("a",), form="multi-label")]),
     ],
 )
 def test_labels_that_are_not_the_models_are_no_truth(meaning, examples):
     assert truth_of(meaning, examples) is None
+
+
+@pytest.mark.parametrize(
+    ("meaning", "words"),
+    [
+        (SINGLE, r"not the model's \(single-label: a, b, c\).*name them alike, in the texts or with --labels"),
+        (Meaning("multi-label", tuple("abcdefg")), r"\(multi-label: a, b, c, d, e and 2 more\)"),
+        (VALUE, "are no numbers, or all the same one"),
+    ],
+)
+def test_why_there_is_no_truth_is_said_in_the_models_words(meaning, words):
+    assert re.search(words, without_truth(meaning))
+
+
+@pytest.mark.parametrize(("int8", "same"), [([3.1], 1.0), ([3.0], 1.0), ([3.2], 0.0), ([-3.0], 0.0), ([np.nan], 0.0)])
+@pytest.mark.parametrize("count", [1, 7])
+def test_values_without_a_spread_agree_within_a_share_of_their_size(int8, same, count):
+    """Of one text, or of equal answers, the spread says nothing."""
+    found = compare(VALUE, rows(*[[3.0]] * count), rows(*[int8] * count))
+    assert found.agreement.same_label == same
+    assert Bounds().passes(found) is (same == 1.0)
+    assert Bounds().passes_surely(found) is (same == 1.0)
+
+
+def test_equal_values_that_differ_in_their_last_bit_have_no_spread():
+    fp32 = rows(*[[0.1 + i * 1e-9] for i in range(6)])
+    assert compare(VALUE, fp32, rows(*[[0.1004]] * 6)).agreement.same_label == 1.0
+
+
+@pytest.mark.parametrize(
+    ("meaning", "logits", "truth"),
+    [
+        (SINGLE, [1, 2, 0], np.array([1])),
+        (MULTI, [1, -1], np.array([1, 0])),
+        (MULTI, [-1, -1], np.array([0, 0])),
+        (VALUE, [0.0], None),
+        (TOKENS, np.eye(3)[[0, 1, 0]], WordTags([("B-PER",)], [[1]])),
+        (TOKENS, np.eye(3)[[0, 0]], WordTags([()], [[]])),
+    ],
+)
+def test_one_text_is_compared_like_many(meaning, logits, truth):
+    """Without a warning, which fails a test here."""
+    found = compare(meaning, rows(logits), rows(logits), truth)
+    assert (found.agreement.texts, found.agreement.same_label, found.drop) == (1, 1.0, 0.0)
+    assert Bounds().passes(found)
+    assert Bounds().passes_surely(found)
+    Bounds().check(found)
 
 
 def judged(same, count, drop=0.0):

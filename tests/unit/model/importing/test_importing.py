@@ -11,39 +11,32 @@ from onnx import TensorProto
 from safetensors.numpy import save_file
 
 from tests.unit.model import checkpoints
+from tests.unit.model.importing.making import LENIENT, given, imported
 from worker.app import open_model
 from worker.config import ModelSettings
-from worker.errors import BundleError, ConfigError
+from worker.errors import BundleError
 from worker.model import bundle
 from worker.model.data import Example
-from worker.model.graph.builder import build
+from worker.model.evaluation import answers
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
-from worker.model.importing import bounds, checkpoint
-from worker.model.importing.importer import Importer, ImportOptions, import_folder
+from worker.model.importing import bounds, checkpoint, describing
+from worker.model.importing.importer import ImportOptions, import_folder
 from worker.model.importing.probing import neutral_texts, probe_texts
 from worker.model.manifest import Source
-
-LENIENT = {"min_agreement": 0.5}
-
-
-def given(count=80):
-    return [Example(str(i), text) for i, text in enumerate(checkpoints.texts(count))]
-
-
-def imported(folder, out, **options):
-    return Importer(folder, ImportOptions(**{"calibration": given(), **LENIENT, **options})).run(out)
 
 
 def test_checkpoint_becomes_a_bundle_that_the_worker_opens(tmp_path):
     """The one check that everything fits: digests, probes, labels, lengths."""
-    result = imported(checkpoints.write(tmp_path / "My Model"), tmp_path / "out")
+    folder = checkpoints.write(tmp_path / "My Model")
+    (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+    result = imported(folder, tmp_path / "out")
     made = result.bundle
     manifest = made.manifest
     assert (manifest.name, manifest.task, manifest.activation) == ("my-model", "single-label", "softmax")
     assert made.labels == ("ham", "spam", "eggs")
-    assert (manifest.max_length, manifest.pad_id) == (64, 0)
+    assert (manifest.max_length, manifest.pad_id, manifest.licence) == (64, 0, "mit")
     assert manifest.quantization.activations == "static uint8"
     assert manifest.quantization.calibration_texts == 40
     assert manifest.quantization.against_fp32.texts == 40
@@ -102,11 +95,58 @@ def test_labelled_texts_give_figures_by_label(tmp_path):
     assert found.note == "texts that calibration did not see"
 
 
-def test_labels_of_another_task_are_noted_and_left_out(tmp_path):
-    labelled = [Example("1", "the train", ("physics",), form="single-label")]
+@pytest.mark.parametrize("labels", [("physics",), ("0", "ham")])
+def test_labels_of_another_task_are_noted_and_left_out(tmp_path, labels):
+    """The texts' own labels are in no message."""
+    labelled = [Example(str(i), "the train", (label,), form="single-label") for i, label in enumerate(labels)]
     result = imported(checkpoints.write(tmp_path / "m"), tmp_path / "out", calibration=labelled, min_agreement=0.0)
     assert result.bundle.manifest.evaluation == ()
-    assert "the texts' labels are not the model's" in result.notes[0]
+    assert "the texts' labels are not the model's (single-label: ham, spam, eggs)" in result.notes[0]
+    assert "physics" not in result.notes[0]
+
+
+@pytest.mark.parametrize("names", [None, {"0": "1", "1": "2", "2": "0"}])
+def test_ids_count_as_labels_where_evaluate_takes_them_for_labels(tmp_path, names):
+    """Unless they are the names of labels, whatever part of them the gate sees."""
+    config = {key: value for key, value in checkpoints.CONFIG.items() if key != "id2label"}
+    config |= {"id2label": names} if names else {"num_labels": 3}
+    folder = checkpoints.write(tmp_path / "m", config, checkpoints.tensors())
+    texts = checkpoints.texts(90)
+    labelled = [Example(str(i), text, (str(i % 3),), form="single-label") for i, text in enumerate(texts)]
+    result = imported(folder, tmp_path / "out", calibration=labelled, max_metric_drop=1.0)
+    (found,) = result.bundle.manifest.evaluation
+    named = answers.by_name("single-label", result.bundle.labels, labelled)
+    answers.check("single-label", result.bundle.labels, named, "the file", "the model")
+    assert set(found.per_label) == {label for each in named for label in each.labels}
+    assert sum(found.per_label.values()) == 45
+
+
+@pytest.mark.parametrize(
+    ("change", "label"),
+    [
+        ({}, "ham"),
+        ({"problem_type": "multi_label_classification"}, "ham"),
+        ({"problem_type": "regression", "id2label": {"0": "stars"}}, "3.5"),
+        ({"problem_type": "regression", "id2label": {"0": "stars"}}, None),
+    ],
+)
+def test_a_single_text_is_enough(tmp_path, change, label):
+    """No warning, no division by a spread of nothing."""
+    folder = checkpoints.write(tmp_path / "m", checkpoints.CONFIG | change)
+    form = "plain" if label is None else "single-label"
+    text = Example("1", "the train is late", (label,) if label else (), form=form)
+    result = imported(folder, tmp_path / "out", calibration=[text], min_agreement=0.0, max_metric_drop=1.0)
+    assert result.comparison.agreement.texts == 1
+    assert "INT8 is compared on the same texts that calibration saw: give at least 40" in result.notes[-1]
+    assert np.isfinite([result.comparison.drop, result.comparison.agreement.mean_logit_difference]).all()
+    assert any("all the same one" in note for note in result.notes) is (label == "3.5")
+
+
+def test_a_single_word_with_a_tag_is_enough(tmp_path):
+    text = Example("1", "late", (), ("B-PER",), ((0, 4),), "token")
+    folder = checkpoints.write(tmp_path / "m", checkpoints.TOKEN_CONFIG)
+    result = imported(folder, tmp_path / "out", calibration=[text], min_agreement=0.0, max_metric_drop=1.0)
+    assert result.comparison.decisions >= 1
 
 
 def test_token_classifier(tmp_path):
@@ -164,10 +204,19 @@ def test_reduced_range(tmp_path):
         assert max(int(np.abs(each).max()) for each in codes) == limit
 
 
-def test_the_licence_is_that_of_the_model_card(tmp_path):
-    folder = checkpoints.write(tmp_path / "m")
-    (folder / "README.md").write_text("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n")
-    assert imported(folder, tmp_path / "out").bundle.manifest.licence == "apache-2.0"
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlanguage: en\nlicense: apache-2.0\n---\n# A model\n", "apache-2.0"),
+        ("---\nlicense: 'mit'\n---\n", "mit"),
+        ("---\nlicense:\n- cc-by-4.0\n- mit\n---\n", "cc-by-4.0"),
+        ("---\nlanguage: en\n---\nIts\nlicense: ours\n", "unknown"),
+        ("license: ours\n", "unknown"),
+    ],
+)
+def test_the_licence_is_that_of_the_model_card(tmp_path, card, licence):
+    (tmp_path / "README.md").write_text(card)
+    assert describing.licence(tmp_path) == licence
 
 
 def outlier():
@@ -212,93 +261,6 @@ def test_the_gate_refuses_a_drop_of_the_metric(tmp_path):
         imported(folder, tmp_path / "out", calibration=labelled, max_metric_drop=-2.0)
 
 
-def damage(folder, name, content):
-    (folder / name).write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"model_type": "gpt2", "architectures": ["GPT2ForSequenceClassification"]}, "the architecture 'gpt2'"),
-        ({"num_hidden_layers": 1}, "has 2 encoder layers, but config.json says 1"),
-        ({"num_hidden_layers": 3}, "has 2 encoder layers, but config.json says 3"),
-        ({"hidden_size": 64}, "config.json says 64"),
-        ({"vocab_size": 10}, "config.json says 10"),
-        ({"id2label": {"0": "a", "1": "b"}}, "into 3 labels, but config.json names 2"),
-        ({"architectures": ["BertForMaskedLM"]}, "the class 'BertForMaskedLM'"),
-    ],
-)
-def test_checkpoints_that_do_not_fit_are_refused_by_name(tmp_path, change, message):
-    folder = checkpoints.write(tmp_path / "m", held=checkpoints.tensors())
-    damage(folder, "config.json", orjson.dumps(checkpoints.CONFIG | change))
-    with pytest.raises(BundleError, match=message):
-        imported(folder, tmp_path / "out")
-
-
-def test_weights_beyond_the_network_are_refused(tmp_path):
-    held = checkpoints.tensors() | {"bert.adapter.weight": np.ones(3, np.float32)}
-    with pytest.raises(BundleError, match=r"'bert\.adapter\.weight' among them"):
-        imported(checkpoints.write(tmp_path / "m", held=held), tmp_path / "out")
-
-
-def test_files_that_are_missing_are_named(tmp_path):
-    folder = checkpoints.write(tmp_path / "m")
-    (folder / "vocab.txt").unlink()
-    with pytest.raises(BundleError, match="has no tokenizer"):
-        imported(folder, tmp_path / "out")
-    (folder / "config.json").unlink()
-    with pytest.raises(BundleError, match=r"config\.json is missing"):
-        imported(folder, tmp_path / "out")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(BundleError, match=r"has no model: neither model\.safetensors nor an ONNX graph"):
-        imported(folder, tmp_path / "out")
-    damage(folder, "pytorch_model.bin", b"\x80")
-    with pytest.raises(BundleError, match="is a pickle"):
-        imported(folder, tmp_path / "out")
-
-
-def test_tokenizer_of_another_model_is_refused(tmp_path):
-    folder = checkpoints.write(tmp_path / "m", vocabulary=[*checkpoints.VOCABULARY, "more"])
-    with pytest.raises(BundleError, match="The tokenizer gives ids up to"):
-        imported(folder, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"max_length": 65}, "--max-length 65 is more than the 64 tokens"),
-        ({"task": "token"}, "--task token does not fit a model that gives logits for each text"),
-        ({"name": "???"}, "makes no name for a bundle"),
-    ],
-)
-def test_options_that_contradict_the_model_are_refused(tmp_path, options, message):
-    with pytest.raises(ConfigError, match=message):
-        imported(checkpoints.write(tmp_path / "m"), tmp_path / "out", **options)
-
-
-@pytest.mark.parametrize(
-    ("labels", "task", "message"), [(3, "regression", "one value"), (1, "single-label", "one label")]
-)
-def test_tasks_that_the_labels_contradict_are_refused(tmp_path, labels, task, message):
-    config = checkpoints.CONFIG | {"id2label": {str(i): f"label{i}" for i in range(labels)}}
-    with pytest.raises(BundleError, match=message):
-        imported(checkpoints.write(tmp_path / "m", config), tmp_path / "out", task=task)
-
-
-def test_labels_can_be_named_anew(tmp_path):
-    folder = checkpoints.write(tmp_path / "m")
-    assert imported(folder, tmp_path / "out", labels=("x", "y", "z")).bundle.labels == ("x", "y", "z")
-    with pytest.raises(BundleError, match=r"into 3 labels, but config\.json names 2"):
-        imported(folder, tmp_path / "out", labels=("x", "y"))
-
-
-def test_damaged_weights_are_refused(tmp_path):
-    held = checkpoints.tensors()
-    held["classifier.weight"][0, 0] = np.nan
-    with pytest.raises(BundleError, match="not finite"):
-        imported(checkpoints.write(tmp_path / "m", held=held), tmp_path / "out")
-
-
 def test_a_bundle_is_replaced_and_nothing_else_is(tmp_path):
     folder, out = checkpoints.write(tmp_path / "m"), tmp_path / "out"
     first = imported(folder, out, name="first").bundle
@@ -312,173 +274,6 @@ def test_a_bundle_is_replaced_and_nothing_else_is(tmp_path):
     assert [path.name for path in other.iterdir()] == ["thesis.txt"]
     with pytest.raises(BundleError, match=r"m/config\.json is a file: name a folder"):
         imported(folder, folder / "config.json")
-
-
-def optimum(folder, config=checkpoints.CONFIG, **options):
-    """What Optimum writes: graph, config and tokenizer, no weights."""
-    checkpoints.save_graph(folder / "model.onnx", checkpoints.foreign_graph(config, **options))
-    (folder / "config.json").write_bytes(orjson.dumps(config))
-    checkpoints.write_vocabulary(folder)
-    return folder
-
-
-@pytest.mark.parametrize("integer", [TensorProto.INT32, TensorProto.INT64])
-@pytest.mark.parametrize("token_types", [True, False])
-def test_exported_graph_is_served_as_it_is(tmp_path, integer, token_types):
-    folder = optimum(tmp_path / "m", integer=integer, token_types=token_types)
-    result = imported(folder, tmp_path / "out")
-    assert result.bundle.model_path.read_bytes() == (folder / "model.onnx").read_bytes()
-    assert result.bundle.manifest.quantization.weights == "as imported"
-    assert result.comparison is None
-    assert open_model(ModelSettings(bundle=str(result.bundle.path))).labels == ("ham", "spam", "eggs")
-
-
-def int8_graph():
-    network = from_checkpoint(checkpoints.CONFIG, checkpoints.tensors())
-    from worker.model.graph.calibrate import calibrate
-
-    return build(network, calibrate(network, [[2, *range(5, 40), 3]]))
-
-
-def test_quantized_graph_is_held_against_the_exact_one_beside_it(tmp_path):
-    folder = optimum(tmp_path / "m")
-    checkpoints.save_graph(folder / "model_quantized.onnx", int8_graph())
-    result = imported(folder, tmp_path / "out")
-    assert result.comparison.agreement.texts == 40
-    assert result.bundle.manifest.quantization.against_fp32.largest_logit_difference > 0
-    with pytest.raises(bounds.GateRefused):
-        imported(folder, tmp_path / "other", min_agreement=1.01)
-
-
-def test_hub_layout_and_a_named_graph(tmp_path):
-    folder = optimum(tmp_path / "m")
-    (folder / "onnx").mkdir()
-    (folder / "model.onnx").rename(folder / "onnx" / "model.onnx")
-    (folder / "export.json").write_bytes(b"{}")
-    made = imported(folder, tmp_path / "out", onnx_file="onnx/model.onnx").bundle
-    assert made.labels == ("ham", "spam", "eggs")
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "bert_classification_onnx"])
-def test_spark_nlp_folder(tmp_path, name):
-    """No config.json: labels and words lie in assets, the task is what the graph gives."""
-    folder = tmp_path / "m"
-    checkpoints.save_graph(folder / name, checkpoints.foreign_graph())
-    checkpoints.write_vocabulary(folder / "assets", None)
-    (folder / "assets" / "labels.txt").write_text("ham\nspam\neggs\n")
-    made = imported(folder, tmp_path / "out", max_length=64).bundle
-    assert (made.labels, made.manifest.task) == (("ham", "spam", "eggs"), "single-label")
-    assert open_model(ModelSettings(bundle=str(made.path)))
-
-
-def test_spark_nlp_token_classifier_takes_its_task_from_the_graph(tmp_path):
-    folder = tmp_path / "m"
-    checkpoints.save_graph(folder / "model.onnx", checkpoints.foreign_graph(checkpoints.TOKEN_CONFIG))
-    checkpoints.write_vocabulary(folder / "assets", None)
-    (folder / "assets" / "labels.txt").write_text("O\nB-PER\nI-PER\n")
-    made = imported(folder, tmp_path / "out", max_length=64).bundle
-    assert made.manifest.task == "token"
-
-
-def test_label_count_is_held_against_the_output(tmp_path):
-    folder = optimum(tmp_path / "m")
-    with pytest.raises(BundleError, match="classifies into 3 labels, but 2 are named: give their names with --labels"):
-        imported(folder, tmp_path / "out", labels=("a", "b"))
-    (folder / "config.json").unlink()
-    with pytest.raises(BundleError, match="classifies into 3 labels, but 2 are named"):
-        imported(folder, tmp_path / "out")
-
-
-def test_repeated_or_empty_labels_are_refused(tmp_path):
-    folder = optimum(tmp_path / "m")
-    (folder / "config.json").unlink()
-    for content in ("", "a\na\nb\n"):
-        (folder / "labels.txt").write_text(content)
-        with pytest.raises(BundleError, match=r"labels\.txt must name each label once"):
-            imported(folder, tmp_path / "out")
-
-
-def test_graph_that_reads_fewer_tokens_says_so(tmp_path):
-    folder = optimum(tmp_path / "m")
-    for name in ("config.json", "tokenizer_config.json"):
-        (folder / name).unlink()
-    with pytest.raises(BundleError, match=r"cannot be run on two texts of up to 512 tokens .* with --max-length"):
-        imported(folder, tmp_path / "out", labels=("a", "b", "c"))
-
-
-def as_torch_names_it(held):
-    """The graph of the checkpoint as torch exports it: weights of products transposed and nameless."""
-    model = checkpoints.foreign_graph(held=held)
-    by_content = {
-        (tensor.shape, tensor.tobytes()): name
-        for name, each in held.items()
-        for tensor in ([each] if each.ndim == 1 else [each, np.ascontiguousarray(each.T)])
-    }
-    names = {}
-    for i, tensor in enumerate(model.graph.initializer):
-        array = onnx.numpy_helper.to_array(tensor)
-        name = by_content.get((array.shape, array.tobytes()), f"constant_{i}")
-        transposed = name in held and array.ndim == 2 and not np.array_equal(array, held[name])
-        names[tensor.name] = f"onnx::MatMul_{i}" if transposed else name
-        tensor.name = names[tensor.name]
-    for node in model.graph.node:
-        for i, name in enumerate(node.input):
-            node.input[i] = names.get(name, name)
-    return model
-
-
-def test_rebuild_makes_our_graph_of_the_weights_of_another(tmp_path):
-    """The position table of our own graph already holds the token types, so it is exact with these at zero."""
-    held = checkpoints.tensors()
-    held["bert.embeddings.token_type_embeddings.weight"][:] = 0
-    folder = optimum(tmp_path / "m")
-    model = as_torch_names_it(held)
-    for name in ("position", "token_type"):
-        tensor = held[f"bert.embeddings.{name}_embeddings.weight"]
-        model.graph.initializer.append(
-            onnx.numpy_helper.from_array(tensor, f"bert.embeddings.{name}_embeddings.weight")
-        )
-    checkpoints.save_graph(folder / "model.onnx", model)
-    result = imported(folder, tmp_path / "out", rebuild=True)
-    assert result.bundle.manifest.quantization.activations == "static uint8"
-    assert result.bundle.model_path.stat().st_size < (folder / "model.onnx").stat().st_size
-
-    held["classifier.bias"][:] += 1
-    for tensor in model.graph.initializer:
-        if tensor.name == "classifier.bias":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(held["classifier.bias"], tensor.name))
-            tensor.name = "elsewhere"
-    checkpoints.save_graph(folder / "model.onnx", model)
-    with pytest.raises(BundleError):
-        imported(folder, tmp_path / "other", rebuild=True)
-
-
-def test_rebuild_of_a_graph_that_computes_something_else_is_refused(tmp_path):
-    """The names fit and the sizes fit, but the epsilon is another."""
-    held = checkpoints.tensors()
-    held["bert.embeddings.token_type_embeddings.weight"][:] = 0
-    folder = optimum(tmp_path / "m")
-    model = as_torch_names_it(held)
-    for name in ("position", "token_type"):
-        tensor = held[f"bert.embeddings.{name}_embeddings.weight"]
-        model.graph.initializer.append(
-            onnx.numpy_helper.from_array(tensor, f"bert.embeddings.{name}_embeddings.weight")
-        )
-    checkpoints.save_graph(folder / "model.onnx", model)
-    (folder / "config.json").write_bytes(orjson.dumps(checkpoints.CONFIG | {"layer_norm_eps": 0.5}))
-    with pytest.raises(BundleError, match=r"does not compute what that graph computes.*Import it without --rebuild"):
-        imported(folder, tmp_path / "out", rebuild=True)
-
-
-def test_rebuild_of_what_is_not_recognised_is_refused(tmp_path):
-    folder = optimum(tmp_path / "m")
-    with pytest.raises(BundleError, match="does not say which weight is which"):
-        imported(folder, tmp_path / "out", rebuild=True)
-    checkpoints.save_graph(folder / "model.onnx", int8_graph())
-    with pytest.raises(
-        BundleError, match=r"quantized already \(MatMulIntegerToFloat\): --rebuild needs the FP32 graph"
-    ):
-        imported(folder, tmp_path / "out", rebuild=True)
 
 
 def test_importing_needs_no_torch(tmp_path):

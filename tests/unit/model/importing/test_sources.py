@@ -69,11 +69,49 @@ def test_weights_are_fetched_and_pickles_are_not(hub, tmp_path):
 
 
 def test_graphs_are_fetched_where_there_are_no_weights_or_one_is_named(hub):
-    sources.locate("someone/some-model", "onnx/model.onnx")
-    assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data", "onnx/model.onnx.data"]
-    hub.files = hub.files[3:]
-    sources.locate("someone/some-model")
-    assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data"]
+    for files, named in ((hub.files, "onnx/model.onnx"), (hub.files[3:], None)):
+        hub.files = files
+        sources.locate("someone/some-model", named)
+        assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data"]
+
+
+EXPORTS = [f"onnx/model{kind}.onnx" for kind in ("", "_fp16", "_int8", "_q4", "_quantized")]
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "fetched"),
+    [
+        (
+            [*EXPORTS, "onnx/model.onnx_data"],
+            "onnx/model_q4.onnx",
+            ["onnx/model_q4.onnx", *EXPORTS[:1], "onnx/model.onnx_data"],
+        ),
+        (["model.safetensors", *EXPORTS], "onnx/model_int8.onnx", ["onnx/model_int8.onnx", "onnx/model.onnx"]),
+        (["model.onnx", *EXPORTS], "onnx/model_int8.onnx", ["onnx/model_int8.onnx", "model.onnx"]),
+        (["model.onnx", *EXPORTS], "onnx/model.onnx", ["onnx/model.onnx"]),
+        (EXPORTS[1:], "onnx/model_int8.onnx", ["onnx/model_int8.onnx"]),
+        (EXPORTS, "elsewhere.onnx", ["elsewhere.onnx", "onnx/model.onnx"]),
+        (EXPORTS, None, ["onnx/model_quantized.onnx", "onnx/model.onnx"]),
+        (["a_onnx"], None, ["a_onnx"]),
+    ],
+)
+def test_the_graph_that_is_served_is_fetched_and_its_exact_form(hub, files, named, fetched):
+    """What the gate compares with, where there is one; none of the others."""
+    hub.files = files
+    sources.locate("someone/some-model", named)
+    assert hub.asked[3:] == fetched
+
+
+def test_repository_with_several_graphs_is_refused_before_anything_is_fetched(hub):
+    hub.files = ["config.json", "a.onnx", "b.onnx"]
+    with pytest.raises(BundleError, match=r"some-model has several graphs \(a\.onnx, b\.onnx\): .* --onnx-file"):
+        sources.locate("someone/some-model")
+    assert hub.asked is None
+
+
+def test_name_that_no_system_can_look_up_is_a_sentence():
+    with pytest.raises(ConfigError, match=r"cannot be looked at \(File name too long\): name a folder"):
+        sources.locate("a" * 300)
 
 
 def test_repository_of_pickles_is_refused_before_anything_is_fetched(hub):

@@ -138,15 +138,6 @@ def test_tokens_must_have_their_rows(plain):
         vocabulary.check_fits(tokenizer, count - 1, 0)
 
 
-def test_padding_is_the_configs_or_the_tokenizers(tmp_path, plain):
-    tokenizer = vocabulary.tokenizer_json(plain)
-    assert vocabulary.pad_id(tokenizer, {"pad_token_id": 3}) == 3
-    assert vocabulary.pad_id(tokenizer, {}) == 0
-    byte_level(tmp_path)
-    (tmp_path / "vocab.txt").unlink()
-    assert vocabulary.pad_id(vocabulary.tokenizer_json(tmp_path), {"pad_token_id": None}) == 1
-
-
 TEXTS = [
     "Ünïcode Ärger, isn't it?",
     "中文 text",
@@ -179,3 +170,12 @@ def test_what_texts_are_padded_with_must_have_an_embedding(plain):
     tokenizer = vocabulary.tokenizer_json(plain, None)
     with pytest.raises(BundleError, match="pad_token_id 5000, but the model knows 100 tokens only: correct it"):
         vocabulary.check_fits(tokenizer, 100, 5000)
+
+
+def test_tokenizer_without_special_tokens_is_refused(tmp_path):
+    """An empty text would be a row without a token, which no graph can be run on."""
+    known = Tokenizer.from_file(str(DEFAULT / "tokenizer.json"))
+    document = orjson.loads(known.to_str()) | {"post_processor": None}
+    (tmp_path / "tokenizer.json").write_bytes(orjson.dumps(document))
+    with pytest.raises(BundleError, match=r"an empty text would have no token at all: give its tokenizer\.json"):
+        vocabulary.tokenizer_json(tmp_path)

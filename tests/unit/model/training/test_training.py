@@ -14,7 +14,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from tests.unit.model.training.tiny import FAMILIES, WORDS, Watch, lines, options, written  # noqa: E402
 from worker.cli import app  # noqa: E402
-from worker.errors import ConfigError  # noqa: E402
+from worker.errors import BundleError, ConfigError  # noqa: E402
 from worker.model.data import tokens_example  # noqa: E402
 from worker.model.training import bases, frozen  # noqa: E402
 from worker.model.training import fine_tuning as train  # noqa: E402
@@ -58,6 +58,34 @@ def test_only_the_same_training_goes_on(tmp_path, encoders):
         train_all(options(tmp_path, encoders, "single-label"), Watch())
 
 
+def test_a_damaged_checkpoint_is_a_sentence(tmp_path, encoders):
+    for content in (b"", b"no checkpoint", b"PK\x03\x04"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/checkpoint.pt").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"checkpoint\.pt is damaged or not Winnow's: start anew"):
+            train_all(options(tmp_path, encoders, "single-label", resume=True), Watch())
+
+
+def test_a_place_that_cannot_be_written_is_found_out_before_the_work(tmp_path, encoders, monkeypatch):
+    monkeypatch.setattr(bases, "load", None)
+    (tmp_path / "file").write_text("x", "utf-8")
+    with pytest.raises(ConfigError, match=r"^--out .*file is a file: name a folder"):
+        train_all(options(tmp_path, encoders, "single-label", out=tmp_path / "file"), Watch())
+    (tmp_path / "out/bundle").mkdir(parents=True)
+    (tmp_path / "out/bundle/notes.txt").write_text("x", "utf-8")
+    with pytest.raises(BundleError, match=r"holds notes\.txt, which is no part of a bundle"):
+        train_all(options(tmp_path, encoders, "single-label"), Watch())
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, encoders, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(ConfigError, match=r"checkpoint\.pt cannot be written \(.*No space left on device\): make room"):
+        train_all(options(tmp_path, encoders, "single-label", epochs=1), Watch())
+
+
 def test_training_ends_when_validation_stops_rising(tmp_path, encoders):
     """Labels by chance: nothing to learn, so it ends after the patience; the best epoch's weights stay."""
     rng = random.Random(0)
@@ -78,13 +106,13 @@ def test_a_frozen_encoder_says_what_the_whole_forward_says(encoders, family, tas
     base = bases.load(encoders[family], task, ("O", "b", "c"), seed=1)
     rng = np.random.default_rng(0)
     rows = [[2, *rng.integers(4, len(WORDS), n).tolist(), 3] for n in (3, 9, 1, 14)]
-    expected = train.outputs(base.model, rows, train._padded)
-    kept = frozen.encoded(base.model, rows, train._padded, "float32", task == "token")
+    expected = train.outputs(base.model, rows, train.padded)
+    kept = frozen.encoded(base.model, rows, train.padded, "float32", task == "token")
     with frozen.replaced(base.model):
         found = train.outputs(base.model, kept, frozen.collate)
     for one, other in zip(found, expected, strict=True):
         assert one == pytest.approx(other[: len(one)], abs=1e-5)
-    again = train.outputs(base.model, rows, train._padded)
+    again = train.outputs(base.model, rows, train.padded)
     assert all((one == other).all() for one, other in zip(again, expected, strict=True))
 
 
@@ -116,7 +144,12 @@ def test_the_command_ends_with_a_report(tmp_path, encoders):
 @pytest.mark.parametrize(
     ("rows", "more", "said"),
     [
-        ([{"text": "a", "label": "x"}] * 9, {}, "has the label 'x' alone: there is nothing to tell apart"),
+        (
+            [{"text": "a", "label": "x y"}] * 9,
+            {},
+            r'd\.jsonl has the same label in all of its 9 examples \(in "label", from id 1 on\), so there is nothing',
+        ),
+        ([{"text": "a", "labels": []}] * 9, {}, r'no label in any of its 9 examples \(in "labels", from id 1 on\)'),
         ([{"text": "a"}], {}, "texts without labels"),
         (list(lines("single-label", 60)), {"task": "token"}, "--task token does not fit"),
         (list(lines("single-label", 60)), {"max_length": 9999}, "--max-length 9999 is more than the 64 tokens"),
@@ -138,8 +171,18 @@ def test_pickles_are_refused(tmp_path):
 def test_a_validation_file_with_other_labels_is_refused(tmp_path):
     data = written(tmp_path / "a.jsonl", lines("single-label", 30))
     other = written(tmp_path / "b.jsonl", [{"text": "a", "label": "eggs"}])
-    with pytest.raises(ConfigError, match=r"b\.jsonl has labels that .*a\.jsonl does not know: eggs"):
+    with pytest.raises(ConfigError, match=r"b\.jsonl has labels that .*a\.jsonl does not know: 1, on 1 of 1"):
         load(data, other, None)
+
+
+def test_numbers_are_names(tmp_path):
+    """3 is the label `3`, in every file of a training, in the order of the numbers."""
+    data = written(tmp_path / "a.jsonl", [{"text": f"t {i}", "label": (10, 3, "2")[i % 3]} for i in range(60)])
+    texts = load(data, None, written(tmp_path / "b.jsonl", [{"text": "t", "label": 3}]))
+    assert texts.labels == ("2", "3", "10")
+    assert texts.test[0].labels == ("3",)
+    with pytest.raises(ConfigError, match="does not know: 1, on 1 of 1"):
+        load(data, None, written(tmp_path / "c.jsonl", [{"text": "t", "label": 0}]))
 
 
 def test_pieces_of_a_word_continue_its_tag():

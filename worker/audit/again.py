@@ -1,0 +1,74 @@
+"""What messages give today: decoded, classified and encoded again, by the worker's own parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.app import decoder, open_model, tombstone
+from worker.audit.accounts import Today
+from worker.audit.answers import result_digest
+from worker.errors import InvalidMessage
+from worker.offline import Offline
+from worker.pipeline.encode import Encoder
+from worker.pipeline.messages import Forward, Rejection, Request, Skip
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.config import Settings
+    from worker.pipeline.encode import ModelIdentity
+    from worker.pipeline.messages import Outcome, Record
+
+PASSING = frozenset({"model-error", "tokenizer-error", "result-too-large"})
+"""Reasons that a machine or a bundle had; all others are the message's own and come again."""
+HEADERS_UNREADABLE = Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
+
+
+class Again:
+    """Classifies messages as a worker with these settings would.
+
+    Raises:
+        BundleError: the bundle is missing, damaged or does not fit this machine.
+        ConfigError: the settings do not fit the bundle.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        output = settings.output
+        self.model = open_model(settings.model, settings.entities, settings.decision)
+        self._decode = decoder(settings.input)
+        self._tombstone = tombstone(settings.input)
+        self._encode = Encoder(self.model.identity, output.all_scores, settings.kafka.pass_headers, output.max_bytes)
+        self._offline = Offline(self.model, settings.batching)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The bundle that answers."""
+        return self.model.identity
+
+    def __call__(self, records: Sequence[Record]) -> Iterator[tuple[Record, Today]]:
+        """Each record with what it gives; all are held at once."""
+        decoded = [self._decoded(record) for record in records]
+        results = self._offline([outcome for outcome in decoded if isinstance(outcome, Request)])
+        for record, outcome in zip(records, decoded, strict=True):
+            yield record, self._today(record, next(results) if isinstance(outcome, Request) else outcome)
+
+    def close(self) -> None:
+        self._offline.close()
+
+    def _decoded(self, record: Record) -> Request | Rejection | Skip | Forward:
+        if record.headers_unreadable:
+            return HEADERS_UNREADABLE
+        if record.value is None:
+            return self._tombstone
+        try:
+            return self._decode(record)
+        except InvalidMessage as error:
+            return Rejection("decode", error.reason, str(error), type(error).__name__)
+
+    def _today(self, record: Record, outcome: Outcome) -> Today:
+        outgoing, rejection = self._encode(record, outcome)
+        if rejection is not None:
+            return Today(None, rejection.reason)
+        if outgoing is None or outgoing.value is None:
+            return Today(None, None)
+        return Today(result_digest(record.key, outgoing.value), None)
