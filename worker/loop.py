@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
-from worker.errors import InvalidMessage
 from worker.pipeline.batches import CloseReason, Item
+from worker.pipeline.decode import decoded
 from worker.pipeline.messages import Forward, Rejection, Result, Skip
 from worker.pipeline.tokenization import portions, tokenize_each
 
@@ -167,24 +167,15 @@ class Loop:
         requests = []
         for record in records:
             slot = self._ledger.open(record, now)
-            decoded = self._decoded(record)
-            if isinstance(decoded, (Rejection, Skip, Forward)):
-                self._ledger.finish(slot, decoded)
+            if record.value is None:
+                self._observer.tombstone()
+            found = decoded(record, self._decode, self._tombstone)
+            if isinstance(found, (Rejection, Skip, Forward)):
+                self._ledger.finish(slot, found)
             else:
-                requests.append((slot, decoded))
+                requests.append((slot, found))
         if requests:
             self._batch(requests)
-
-    def _decoded(self, record: Record) -> Request | Rejection | Skip | Forward:
-        if record.headers_unreadable:
-            return Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
-        if record.value is None:
-            self._observer.tombstone()
-            return self._tombstone
-        try:
-            return self._decode(record)
-        except InvalidMessage as error:
-            return Rejection("decode", error.reason, str(error), type(error).__name__)
 
     def _batch(self, requests: list[tuple[Slot, Request]]) -> None:
         texts = [request.text for _, request in requests]

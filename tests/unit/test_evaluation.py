@@ -30,6 +30,27 @@ def data(tmp_path):
     return path
 
 
+IDS = "the texts' labels are numbers, which are taken for ids: 0 is ham, 1 is spam"
+
+
+def relabelled(folder, labels, thresholds):
+    """The default bundle with other names for its labels."""
+    shutil.copytree(DEFAULT_BUNDLE, folder)
+    loaded = bundles.load(folder)
+    config = orjson.loads((folder / bundles.CONFIG).read_bytes()) | {"id2label": labels}
+    files = {name: (folder / name).read_bytes() for name in bundles.FILES} | {bundles.CONFIG: orjson.dumps(config)}
+    bundles.replace(
+        folder, files, loaded.manifest.model_dump(mode="json", exclude={"files"}) | {"thresholds": thresholds}
+    )
+    return folder
+
+
+def by_id(path, ids):
+    rows = [{"text": text, "label": ids.index(label)} for text, label in TEXTS]
+    path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    return path
+
+
 def run(*arguments):
     done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
     assert done.exit_code == 0, done.output
@@ -206,11 +227,47 @@ def test_a_short_text_of_the_settings_is_all_that_is_read(data):
 
 def test_numbers_are_the_ids_of_labels(data, tmp_path):
     named = orjson.loads(run("evaluate", "default", data, "--json"))
-    numbered = tmp_path / "ids.jsonl"
-    rows = [{"text": text, "label": ("ham", "spam").index(label)} for text, label in TEXTS]
-    numbered.write_bytes(b"\n".join(map(orjson.dumps, rows)))
-    assert orjson.loads(run("evaluate", "default", numbered, "--json")) == named
-    assert "threshold of spam" in run("threshold", "default", numbered, "--recall", "1")
+    numbered = by_id(tmp_path / "ids.jsonl", ("ham", "spam"))
+    found = orjson.loads(run("evaluate", "default", numbered, "--json"))
+    assert found | {"notes": []} == named
+    assert found["notes"] == [IDS]
+    shown = run("threshold", "default", numbered, "--recall", "1")
+    assert "threshold of spam" in shown
+    assert f"note: {IDS}" in shown
+    assert orjson.loads(run("threshold", "default", numbered, "--recall", "1", "--json"))["notes"] == [IDS]
+    assert f"note: {IDS}" in run("evaluate", "default", numbered, "--report", tmp_path / "r.html")
+    assert "Note: the texts&#x27; labels are numbers" in (tmp_path / "r.html").read_text("utf-8")
+    assert "note:" not in run("evaluate", "default", data)
+
+
+def test_ids_are_the_same_truth_for_both_bundles(tmp_path):
+    """Those of the first one, even where the second has its labels in another order."""
+    other = relabelled(tmp_path / "other", {"0": "spam", "1": "ham"}, {})
+    texts = by_id(tmp_path / "ids.jsonl", ("ham", "spam"))
+    found = orjson.loads(run("evaluate", "default", texts, "--compare", other, "--json"))
+    assert found["first"]["accuracy"] == pytest.approx(5 / 6, abs=1e-4)
+    assert found["second"]["accuracy"] == pytest.approx(1 / 6, abs=1e-4)
+    assert found["first"]["labels"]["spam"]["support"] == found["second"]["labels"]["spam"]["support"] == 4
+    assert found["first"]["notes"] == found["second"]["notes"] == [IDS]
+    assert f"note: {IDS}" in run("evaluate", "default", texts, "--compare", other)
+
+
+def test_ids_of_bundles_with_other_labels_are_refused_before_the_work(tmp_path, monkeypatch):
+    other = relabelled(tmp_path / "other", {"0": "ham", "1": "junk"}, {})
+    monkeypatch.setattr("worker.commands.evaluate.answered", None)
+    texts = by_id(tmp_path / "ids.jsonl", ("ham", "spam"))
+    with pytest.raises(ConfigError, match="know different labels: write the names instead"):
+        run("evaluate", "default", texts, "--compare", other)
+
+
+def test_numbers_within_the_names_of_labels_are_refused(tmp_path):
+    other = relabelled(tmp_path / "other", {"0": "1 star", "1": "2 stars"}, {})
+    texts = by_id(tmp_path / "ids.jsonl", ("ham", "spam"))
+    for asked in (("evaluate", other, texts), ("threshold", other, texts, "--recall", "1")):
+        with pytest.raises(
+            ConfigError, match=r"which may be ids or .* the bundle winnow-spam knows \(1 star, 2 stars\)"
+        ):
+            run(*asked)
 
 
 def test_figures_of_other_thresholds_are_not_kept(data, tmp_path):
@@ -237,19 +294,13 @@ def test_a_threshold_is_one_for_what_the_worker_reads(data):
     assert orjson.loads(run(*asked, "--json", *UNSURE)) == whole
     cut = orjson.loads(run(*asked, "--json", "--set", "input.max_characters=16"))
     assert cut["settings"] == {"input.max_characters": 16}
-    assert cut["labels"]["spam"]["threshold"] != whole["labels"]["spam"]["threshold"]
+    assert cut["labels"]["spam"]["curve"] != whole["labels"]["spam"]["curve"]
     assert "with input.max_characters=16." in run(*asked, "--set", "input.max_characters=16")
 
 
 def test_labels_are_no_markup(data, tmp_path):
     """A label that looks like an instruction of the terminal's tables is shown as it is."""
-    other, rows = tmp_path / "other", tmp_path / "rows.jsonl"
-    shutil.copytree(DEFAULT_BUNDLE, other)
-    loaded = bundles.load(other)
-    config = orjson.loads((other / bundles.CONFIG).read_bytes()) | {"id2label": {"0": "ham", "1": "[/spam]"}}
-    files = {name: (other / name).read_bytes() for name in bundles.FILES} | {bundles.CONFIG: orjson.dumps(config)}
-    fields = loaded.manifest.model_dump(mode="json", exclude={"files"}) | {"thresholds": {"[/spam]": 0.5}}
-    bundles.replace(other, files, fields)
-    rows.write_bytes(b"\n".join(orjson.dumps({"text": text, "label": int(label == "spam")}) for text, label in TEXTS))
+    other = relabelled(tmp_path / "other", {"0": "ham", "1": "[/spam]"}, {"[/spam]": 0.5})
+    rows = by_id(tmp_path / "rows.jsonl", ("ham", "spam"))
     assert "[/spam]" in run("evaluate", other, rows)
     assert "[/spam]" in run("threshold", other, rows, "--recall", "1")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from worker.app import decoder, open_model, tombstone
 from worker.audit.accounts import Today
 from worker.audit.answers import result_digest
-from worker.errors import InvalidMessage
 from worker.offline import Offline
+from worker.pipeline.decode import decoded
 from worker.pipeline.encode import Encoder
-from worker.pipeline.messages import Forward, Rejection, Request, Skip
+from worker.pipeline.messages import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 PASSING = frozenset({"model-error", "tokenizer-error", "result-too-large"})
 """Reasons that a machine or a bundle had; all others are the message's own and come again."""
-HEADERS_UNREADABLE = Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
 
 
 class Again:
@@ -47,23 +46,13 @@ class Again:
 
     def __call__(self, records: Sequence[Record]) -> Iterator[tuple[Record, Today]]:
         """Each record with what it gives; all are held at once."""
-        decoded = [self._decoded(record) for record in records]
-        results = self._offline([outcome for outcome in decoded if isinstance(outcome, Request)])
-        for record, outcome in zip(records, decoded, strict=True):
+        found = [decoded(record, self._decode, self._tombstone) for record in records]
+        results = self._offline([outcome for outcome in found if isinstance(outcome, Request)])
+        for record, outcome in zip(records, found, strict=True):
             yield record, self._today(record, next(results) if isinstance(outcome, Request) else outcome)
 
     def close(self) -> None:
         self._offline.close()
-
-    def _decoded(self, record: Record) -> Request | Rejection | Skip | Forward:
-        if record.headers_unreadable:
-            return HEADERS_UNREADABLE
-        if record.value is None:
-            return self._tombstone
-        try:
-            return self._decode(record)
-        except InvalidMessage as error:
-            return Rejection("decode", error.reason, str(error), type(error).__name__)
 
     def _today(self, record: Record, outcome: Outcome) -> Today:
         outgoing, rejection = self._encode(record, outcome)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kafka")
 STATISTICS_INTERVAL_MS = 2_000
 """How often the client says whether brokers are there."""
+STATISTICS_AS_STANDBY = 2
+"""With so many of them since its coordinator is there, a member that was given nothing stands by."""
 ANSWER_SECONDS = 1.0
 """How long the brokers are waited for when they are asked what is committed."""
 COMMIT_SECONDS = 5.0
@@ -66,6 +68,9 @@ class KafkaSource:
         self._rebalancing = False
         self._paused = False
         self.connected = True
+        self._joined = False
+        self._waited = 0
+        self._consumer_protocol = kafka.group_protocol == "consumer"
 
     def start(self, listener: RebalanceListener) -> None:
         self._listener = listener
@@ -217,9 +222,10 @@ class KafkaSource:
 
     def _assign(self, partitions: list[TopicPartition]) -> None:
         arrived = _named(partitions)
-        if self._paused:  # what comes is not paused, so what stays must not be either
-            self.resume()
+        self._joined = True
         self._assigned.update(dict.fromkeys(arrived))
+        # What comes may have been paused when it left, and what stays must be as what comes.
+        self.resume()
         if self._listener is not None:
             self._listener.assigned(arrived)
 
@@ -244,8 +250,13 @@ class KafkaSource:
         self._guarded(self._look, statistics)
 
     def _look(self, statistics: str) -> None:
-        brokers = orjson.loads(statistics)["brokers"].values()
-        self.connected = any(broker["state"] == "UP" for broker in brokers)
+        said = orjson.loads(statistics)
+        self.connected = any(broker["state"] == "UP" for broker in said["brokers"].values())
+        self._waited += said.get("cgrp", {}).get("state") == "up"
+        # A group of KIP-848 does not tell a member that there is nothing for it, so it would never be ready. One that
+        # was refused has ended by then.
+        if self._waited >= STATISTICS_AS_STANDBY and not self._joined and self._consumer_protocol:
+            self._assign([])
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:

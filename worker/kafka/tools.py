@@ -13,7 +13,7 @@ from worker.kafka import clients
 from worker.kafka.source import record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from worker.config import KafkaSettings
     from worker.pipeline.messages import Record
@@ -56,14 +56,24 @@ def _newest(consumer: Consumer, topic: str, count: int, patience: float) -> list
     found = consumer.list_topics(topic, timeout=patience).topics[topic]
     if found.error is not None or not found.partitions:
         raise TopicError(f"There is no topic {topic!r}: name one that exists.")
-    each = -(-count // len(found.partitions))
-    waiting = {}
+    stored: dict[int, tuple[int, int]] = {}
     for partition in found.partitions:
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=patience)
         if high > low:
-            waiting[partition] = (max(low, high - each), high)
-    consumer.assign([TopicPartition(topic, p, start) for p, (start, _) in waiting.items()])
-    return _until(consumer, {p: high for p, (_, high) in waiting.items()}, patience)[:count]
+            stored[partition] = (low, high)
+    shares = fair_shares({p: high - low for p, (low, high) in stored.items()}, count)
+    consumer.assign([TopicPartition(topic, p, stored[p][1] - share) for p, share in shares.items()])
+    return _until(consumer, {p: stored[p][1] for p in shares}, patience)[:count]
+
+
+def fair_shares(stored: Mapping[int, int], count: int) -> dict[int, int]:
+    """How many of each partition's messages make up `count`, as equally many as there are."""
+    shares: dict[int, int] = {}
+    missing = count
+    for place, (partition, there) in enumerate(sorted(stored.items(), key=lambda item: item[1])):
+        shares[partition] = min(there, -(-missing // (len(stored) - place)))
+        missing -= shares[partition]
+    return {partition: share for partition, share in shares.items() if share > 0}
 
 
 def _until(consumer: Consumer, ends: dict[int, int], patience: float) -> list[Record]:

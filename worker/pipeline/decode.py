@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import orjson
 
 from worker.errors import InvalidMessage
-from worker.pipeline.messages import Request
+from worker.pipeline.messages import Rejection, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.pipeline.messages import Record
+    from worker.pipeline.messages import Forward, Record, Skip
 
 Decoder: TypeAlias = "Callable[[Record], Request]"
 
 MAX_ID_CHARACTERS = 512
 _MISSING = object()
+_HEADERS_UNREADABLE = Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
 
 
 def json_decoder(text_pointer: str, id_pointer: str | None, max_bytes: int, max_characters: int) -> Decoder:
@@ -77,6 +78,20 @@ def pointer(path: str) -> Callable[[Any], Any]:
         only = keys[0]
         return lambda document: _step(document, only)
     return lambda document: _walk(document, keys)
+
+
+def decoded(
+    record: Record, decode: Decoder, tombstone: Skip | Forward | Rejection
+) -> Request | Rejection | Skip | Forward:
+    """What is to be classified, or the outcome of what cannot be; `tombstone` is that of a record without a value."""
+    if record.headers_unreadable:
+        return _HEADERS_UNREADABLE
+    if record.value is None:
+        return tombstone
+    try:
+        return decode(record)
+    except InvalidMessage as error:
+        return Rejection("decode", error.reason, str(error), type(error).__name__)
 
 
 def _walk(document: Any, keys: list[str]) -> Any:

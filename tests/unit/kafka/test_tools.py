@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from worker.config import KafkaSettings
 from worker.errors import BrokerError, ConfigError, TopicError
+from worker.kafka import tools
 from worker.kafka.tools import Feeder, recent
 
 if TYPE_CHECKING:
@@ -61,3 +64,16 @@ def test_missing_topic_is_named(kafka, mock_cluster: MockCluster):
     """The in-process cluster creates what is asked for, so it is told not to."""
     with pytest.raises(TopicError, match="There is no topic 'recent-missing'"):
         recent(kafka.model_copy(update={"properties": {"allow.auto.create.topics": False}}), "recent-missing", 10)
+
+
+@given(
+    st.dictionaries(st.integers(0, 20), st.integers(1, 500), max_size=8),
+    st.integers(1, 1_000),
+)
+def test_shares_are_as_many_as_asked_for_and_as_equal_as_there_are(stored, count):
+    """What one partition lacks the others give; nothing is asked for that is not there."""
+    shares = tools.fair_shares(stored, count)
+    assert sum(shares.values()) == min(count, sum(stored.values()))
+    assert all(0 < share <= stored[p] for p, share in shares.items())
+    whole = [share for p, share in shares.items() if share < stored[p]]
+    assert not whole or max(shares.values()) - min(whole) <= 1

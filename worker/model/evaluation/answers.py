@@ -198,7 +198,7 @@ def by_name(
             labels=tuple(names[label] for label in example.labels), tags=tuple(names[tag] for tag in example.tags)
         )
         for example in examples
-    ], f"the numbers in {name} are taken for the ids of labels: {said}"
+    ], f"the texts' labels are numbers, which are taken for ids: {said}"
 
 
 def _may_be_within(labels: Sequence[str], found: set[str]) -> bool:

@@ -67,27 +67,27 @@ def _follow_copies(proto: onnx.ModelProto, stored: dict[str, TensorProto], found
 def _follow_modules(proto: onnx.ModelProto, stored: dict[str, TensorProto], found: dict[str, np.ndarray]) -> None:
     """What a node that says its module computes with is that module's, under whatever name it is stored."""
     for node in proto.graph.node:
-        module = _said_module(node)
-        if module is not None:
-            held = [numpy_helper.to_array(stored[name]) if name in stored else None for name in node.input]
-            for kind, value in _parameters(node, held).items():
+        module = _said_module(node) if node.op_type in ("Add", "MatMul", "Gemm", "LayerNormalization") else None
+        if module is None:
+            continue
+        held = [numpy_helper.to_array(stored[name]) if name in stored else None for name in node.input]
+        for kind, value in zip(("weight", "bias"), _parameters(node, held), strict=True):
+            if value is not None:
                 found.setdefault(f"{module}.{kind}", value)
 
 
-def _parameters(node: onnx.NodeProto, held: list[np.ndarray | None]) -> dict[str, np.ndarray]:
+def _parameters(node: onnx.NodeProto, held: list[np.ndarray | None]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Weight and bias, as modules keep them, of the nodes that linear layers and norms become; `held`: its inputs."""
     if node.op_type == "Add":
-        return {"bias": each for each in held if each is not None and each.ndim == 1}
-    second = held[1] if len(held) > 1 else None
-    if second is None or node.op_type not in ("LayerNormalization", "MatMul", "Gemm"):
-        return {}
-    turned = node.op_type != "LayerNormalization" and not any(
-        each.name == "transB" and each.i for each in node.attribute
-    )
-    weight = np.ascontiguousarray(second.T) if turned else second
-    # Of zeros a product has no bias: exporters leave it out.
-    third = held[2] if len(held) > 2 else np.zeros(len(weight), weight.dtype) if node.op_type == "Gemm" else None
-    return {"weight": weight} | ({} if third is None else {"bias": third})
+        return None, next((each for each in held if each is not None and each.ndim == 1), None)
+    weight, bias = held[1], held[2] if len(held) > 2 else None
+    if node.op_type == "LayerNormalization" or weight is None:
+        return weight, bias
+    if not any(each.name == "transB" and each.i for each in node.attribute):
+        weight = np.ascontiguousarray(weight.T)
+    if node.op_type == "Gemm" and len(held) == 2:  # exporters leave out a bias of zeros
+        bias = np.zeros(len(weight), weight.dtype)
+    return weight, bias
 
 
 def _said_module(node: onnx.NodeProto) -> str | None:

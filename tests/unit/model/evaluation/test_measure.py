@@ -147,13 +147,66 @@ def labels_of(examples):
     return [each.labels[0] for each in examples]
 
 
+def named(*given):
+    return by_name(*given, "f.jsonl", "the bundle x")[0]
+
+
+def note(*given):
+    return by_name(*given, "f.jsonl", "the bundle x")[1]
+
+
 def test_ids_stand_for_names():
     """As data sets of Hugging Face have them; tags, too."""
-    assert labels_of(by_name("single-label", LABELS, single("2", "0"))) == ["c", "a"]
+    assert labels_of(named("single-label", LABELS, single("2", "0"))) == ["c", "a"]
     tagged_by_id = [tokens_example("1", ["in", "Ulm"], ["0", "1"])]
-    assert by_name("token", TAGS, tagged_by_id)[0].tags == ("O", "B-x")
+    assert named("token", TAGS, tagged_by_id)[0].tags == ("O", "B-x")
     several = [Example("1", "", ("0", "2"), form="multi-label"), Example("2", "", (), form="multi-label")]
-    assert [each.labels for each in by_name("multi-label", LABELS, several)] == [("a", "c"), ()]
+    assert [each.labels for each in named("multi-label", LABELS, several)] == [("a", "c"), ()]
+
+
+def test_who_has_ids_taken_for_names_is_told():
+    assert note("single-label", LABELS, single("2", "0")) == (
+        "the texts' labels are numbers, which are taken for ids: 0 is a, 2 is c"
+    )
+    many = tuple(f"LABEL_{i}" for i in range(12))  # numbers in names that are the ids are of no harm
+    assert note("single-label", many, single(*map(str, range(12)))).endswith("4 is LABEL_4 and 7 more")
+    assert note("single-label", LABELS, single("a")) is None
+    assert note("token", TAGS, single("0")) is None  # of another task, which is refused
+
+
+STARS = ("1 star", "2 stars", "3 stars")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (STARS, ("1", "2")),
+        (STARS, ("0", "2")),  # a rule that looked at 0 alone would take these for ids
+        (("stars_1", "stars_2", "stars_3"), ("2",)),
+        (("level 02", "level 01", "other"), ("2",)),
+        (("1star", "2star", "3star"), ("1", "2")),
+        (("1", "2", "3"), ("0", "1")),
+    ],
+)
+def test_numbers_that_names_have_too_are_not_taken_for_ids(labels, found):
+    """A file with 1 and 2 may mean `1 star` and `2 stars` as well as the labels with these ids."""
+    with pytest.raises(
+        ConfigError, match=r"^f\.jsonl has numbers for labels, which may be ids.*: write the names instead"
+    ):
+        named("single-label", labels, single(*found))
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (("1star", "2star", "3star"), ("0", "1", "2")),  # no name has a 0
+        (("B2B", "B2C", "other"), ("0", "2")),
+        (("none", "1 star", "2 stars"), ("0", "1", "2")),
+        (("10 to 20", "20 to 30", "more"), ("1", "2")),
+    ],
+)
+def test_other_numbers_in_names_are_no_matter(labels, found):
+    assert labels_of(named("single-label", labels, single(*found))) == [labels[int(each)] for each in found]
 
 
 @pytest.mark.parametrize(
@@ -165,11 +218,11 @@ def test_ids_stand_for_names():
     ],
 )
 def test_what_is_a_name_or_no_id_stays(labels, found):
-    assert labels_of(by_name("single-label", labels, single(*found))) == list(found)
+    assert labels_of(named("single-label", labels, single(*found))) == list(found)
 
 
 def test_numbers_of_a_regression_are_no_ids():
-    assert labels_of(by_name("regression", ("stars",), single("0", "0"))) == ["0", "0"]
+    assert labels_of(named("regression", ("stars",), single("0", "0"))) == ["0", "0"]
 
 
 def test_figures_by_label_are_those_of_scikit_learn():

@@ -94,6 +94,7 @@ def test_topic_of_other_messages_is_refused_with_their_number(winnow, topic):
         (["--calibrate", "kafka:"], 2, "--calibrate kafka: names no topic: give kafka:TOPIC."),
         (["--labels", "a,,b"], 2, "--labels must give each label a name of its own"),
         (["--labels", "a,a,b"], 2, "--labels must give each label a name of its own"),
+        (["--rebuild"], 2, "--rebuild takes the weights of an ONNX graph"),
         (["--onnx-file", "a" * 300], 3, "cannot be used (File name too long)"),
     ],
 )

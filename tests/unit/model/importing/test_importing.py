@@ -14,7 +14,7 @@ from tests.unit.model import checkpoints
 from tests.unit.model.importing.making import LENIENT, given, imported
 from worker.app import open_model
 from worker.config import ModelSettings
-from worker.errors import BundleError
+from worker.errors import BundleError, ConfigError
 from worker.model import bundle
 from worker.model.data import Example
 from worker.model.evaluation import answers
@@ -115,10 +115,21 @@ def test_ids_count_as_labels_where_evaluate_takes_them_for_labels(tmp_path, name
     labelled = [Example(str(i), text, (str(i % 3),), form="single-label") for i, text in enumerate(texts)]
     result = imported(folder, tmp_path / "out", calibration=labelled, max_metric_drop=1.0)
     (found,) = result.bundle.manifest.evaluation
-    named = answers.by_name("single-label", result.bundle.labels, labelled)
+    named, note = answers.by_name("single-label", result.bundle.labels, labelled, "the file", "the model")
+    assert (note in result.notes) is (names is None)
+    assert any("taken for ids: 0 is LABEL_0, 1 is LABEL_1" in each for each in result.notes) is (names is None)
     answers.check("single-label", result.bundle.labels, named, "the file", "the model")
     assert set(found.per_label) == {label for each in named for label in each.labels}
     assert sum(found.per_label.values()) == 45
+
+
+def test_numbers_within_the_names_of_labels_are_refused(tmp_path):
+    folder = checkpoints.write(
+        tmp_path / "m", checkpoints.CONFIG | {"id2label": {"0": "1 star", "1": "2 stars", "2": "3 stars"}}
+    )
+    labelled = [Example("1", "the train", ("1",), form="single-label")]
+    with pytest.raises(ConfigError, match=r"^--calibrate has numbers for labels, which may be ids .*write the names"):
+        imported(folder, tmp_path / "out", calibration=labelled)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.unit.model.importing.making import imported
 from worker.app import open_model
 from worker.config import ModelSettings
 from worker.model import bundle
+from worker.model.graph.architectures.families import FAMILIES
 from worker.model.importing import describing, padding, vocabulary
 
 
@@ -66,6 +67,18 @@ def test_checkpoint_that_counts_positions_and_says_no_padding(tmp_path, kind):
     assert manifest.files["model.onnx"] == made[1].manifest.files["model.onnx"]
     assert orjson.loads((made[None].path / bundle.CONFIG).read_bytes())["pad_token_id"] == 1
     assert open_model(ModelSettings(bundle=str(made[None].path)))
+
+
+def test_positions_of_mpnet_are_counted_from_its_own_id():
+    """Whatever is padded with, as its network and ours do."""
+    assert padding.positions({"model_type": "mpnet", "pad_token_id": 0}, 66) == 64
+    assert padding.positions({"model_type": "roberta", "pad_token_id": 0}, 66) == 65
+    assert padding.positions({"model_type": "bert", "pad_token_id": 0}, 66) == 66
+
+
+@pytest.mark.parametrize("kind", sorted(FAMILIES))
+def test_positions_are_counted_as_our_own_graph_counts_them(kind):
+    assert (padding.position_padding({"model_type": kind}) is not None) == FAMILIES[kind].counts_positions
 
 
 def test_graph_whose_config_says_no_padding_reads_as_many_tokens(tmp_path):

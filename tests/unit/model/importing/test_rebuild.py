@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.model import checkpoints
 from tests.unit.model.importing.making import as_torch_names_it, imported, int8_graph, optimum
-from worker.errors import BundleError
+from worker.errors import BundleError, ConfigError
 
 
 @pytest.fixture
@@ -36,6 +36,15 @@ def test_rebuild_takes_the_exact_graph_where_a_quantized_one_lies_beside_it(trac
     folder, _ = traced
     checkpoints.save_graph(folder / "model_quantized.onnx", int8_graph())
     assert imported(folder, tmp_path / "out", rebuild=True).bundle.manifest.quantization.activations == "static uint8"
+
+
+def test_rebuild_without_a_graph_is_refused(tmp_path):
+    folder = checkpoints.write(tmp_path / "m")
+    with pytest.raises(
+        ConfigError, match=r"^--rebuild takes the weights of an ONNX graph, and .*m has safetensors with"
+    ):
+        imported(folder, tmp_path / "out", rebuild=True)
+    assert not (tmp_path / "out").exists()
 
 
 def another_epsilon(folder, model):

@@ -75,6 +75,17 @@ def test_graphs_are_fetched_where_there_are_no_weights_or_one_is_named(hub):
         assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data"]
 
 
+def test_the_exact_graph_is_fetched_to_be_rebuilt(hub):
+    """Though there are weights; and before anything is fetched it is known whether there is one."""
+    hub.files = (*hub.files, "onnx/model_quantized.onnx")
+    sources.locate("someone/some-model", rebuild=True)
+    assert hub.asked[3:] == ["onnx/model.onnx", "onnx/model.onnx_data"]
+    hub.files, hub.asked = ("config.json", "model.safetensors"), None
+    with pytest.raises(ConfigError, match="and someone/some-model has safetensors without one: leave it out"):
+        sources.locate("someone/some-model", rebuild=True)
+    assert hub.asked is None
+
+
 EXPORTS = [f"onnx/model{kind}.onnx" for kind in ("", "_fp16", "_int8", "_q4", "_quantized")]
 
 

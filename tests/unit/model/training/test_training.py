@@ -1,6 +1,7 @@
 """`winnow train` with a tiny random encoder: tasks, freezing, early stopping, resuming; needs the extra `train`."""
 
 import random
+import shutil
 import time
 
 import numpy as np
@@ -47,6 +48,42 @@ def test_a_training_goes_on_where_it_stopped(tmp_path, encoders):
     assert sum(summary["phases"].values()) == pytest.approx(summary["seconds"], abs=0.1)
 
 
+def test_more_patience_goes_on_with_a_training_that_had_ended(tmp_path, encoders):
+    """Where it would be had it had that patience from the beginning; less of it ends at once."""
+    rng = random.Random(0)
+    rows = [{**row, "label": rng.choice("ab")} for row in lines("single-label", 240)]
+
+    def trained(out, patience, **more):
+        (tmp_path / out).mkdir(exist_ok=True)
+        given = options(tmp_path, encoders, "single-label", out=tmp_path / out, epochs=8, patience=patience, **more)
+        written(given.data, rows)
+        watch = Watch()
+        train_all(given, watch)
+        return len(watch.entries), (tmp_path / out / "hf/model.safetensors").read_bytes()
+
+    short, _ = trained("parts", 1)
+    whole, weights = trained("whole", 3)
+    assert short < whole
+    assert trained("parts", 3, resume=True) == (whole - short, weights)
+    assert trained("parts", 1, resume=True) == (0, weights)
+
+
+def test_an_encoder_that_says_no_padding_is_trained(tmp_path, encoders):
+    """`null`, as models that are never padded may say; positions are counted from the tokenizer's own padding token."""
+    folder = tmp_path / "encoder"
+    shutil.copytree(encoders["roberta"], folder)
+    config = orjson.loads((folder / "config.json").read_bytes())
+    (folder / "config.json").write_bytes(orjson.dumps(config | {"pad_token_id": None}))
+    said = bases.load(encoders["roberta"], "single-label", ("a", "b"), 1)
+    base = bases.load(str(folder), "single-label", ("a", "b"), 1)
+    assert (base.pad_id, base.longest) == (said.pad_id, said.longest) == (1, 62)
+    rows = [[2, 5, 6, 7, 3], [2, 3]]
+    for one, other in zip(*(train.outputs(each.model, rows, train.padded) for each in (said, base)), strict=True):
+        assert (one == other).all()
+    given = options(tmp_path, encoders | {"null": str(folder)}, "single-label", base="null", epochs=1)
+    assert train_all(given, Watch()).bundle.manifest.pad_id == 1
+
+
 def test_only_the_same_training_goes_on(tmp_path, encoders):
     with pytest.raises(ConfigError, match="so there is nothing to go on from"):
         train_all(options(tmp_path, encoders, "single-label", resume=True), Watch())
@@ -75,6 +112,12 @@ def test_a_place_that_cannot_be_written_is_found_out_before_the_work(tmp_path, e
     (tmp_path / "out/bundle/notes.txt").write_text("x", "utf-8")
     with pytest.raises(BundleError, match=r"holds notes\.txt, which is no part of a bundle"):
         train_all(options(tmp_path, encoders, "single-label"), Watch())
+    (tmp_path / "out/bundle/notes.txt").rename(tmp_path / "out/bundle/model.onnx")
+    with pytest.raises(BundleError, match=r"holds model\.onnx, but no bundle\.json, so it is no bundle that may be"):
+        train_all(options(tmp_path, encoders, "single-label"), Watch())
+    for out, why in (("a" * 300, "File name too long"), ("file/below", "Not a directory")):
+        with pytest.raises(BundleError, match=rf"\({why}\): name another folder"):
+            train_all(options(tmp_path, encoders, "single-label", out=tmp_path / out), Watch())
 
 
 def test_a_full_disk_is_a_sentence(tmp_path, encoders, monkeypatch):
