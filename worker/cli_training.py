@@ -12,7 +12,10 @@ BundleToMeasure = Annotated[
 ]
 DATA = "Labelled texts: JSON lines with text and label, labels, or tokens and tags; CSV with a header."
 TextField = Annotated[str, typer.Option(help="What the text is called in JSON, or its column.")]
-LabelField = Annotated[str, typer.Option(help="What the label is called in JSON, or its column.")]
+LabelField = Annotated[
+    str,
+    typer.Option(help="What the label is called in JSON, or its column; several are a list, or words parted by `|`."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON for programs.")]
 Base = Annotated[
     str,

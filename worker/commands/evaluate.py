@@ -128,7 +128,7 @@ def labelled(bundle: Bundle, data: Path, fields: Fields) -> Labelled:
     from worker.model.evaluation import answers as judging
 
     task, model = bundle.manifest.task, f"the bundle {bundle.manifest.name}"
-    examples, note = judging.by_name(task, bundle.labels, read_labelled(data, fields), str(data), model)
+    examples, note = judging.by_name(task, bundle.labels, read_labelled(data, fields, task), str(data), model)
     texts = Labelled(examples, str(data), note)
     _check(bundle, texts)
     return texts

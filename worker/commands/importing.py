@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.errors import ConfigError, InvalidMessage
+from worker.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,7 +123,8 @@ def _calibration(options: Options) -> Calibration:
         return Calibration([], "")
     if options.calibrate.startswith(KAFKA):
         return _recent(options.calibrate.removeprefix(KAFKA), options)
-    return Calibration(data.read(Path(options.calibrate)), f"texts of {Path(options.calibrate).name}")
+    examples = data.read(Path(options.calibrate), task=options.task)
+    return Calibration(examples, f"texts of {Path(options.calibrate).name}")
 
 
 def _recent(topic: str, options: Options) -> Calibration:
@@ -167,7 +169,8 @@ def _fewer(topic: str, asked: int, records: Sequence[Record], texts: Sequence[Ex
         return ()
     refused = len(records) - len(texts)
     without = f"; {refused} more cannot be decoded" if refused else ""
-    return (f"the topic {topic} gave {len(texts)} texts of the {asked} that were asked for (--texts){without}",)
+    found = counted(len(texts), "text")
+    return (f"the topic {topic} gave {found} of the {asked} that were asked for (--texts){without}",)
 
 
 def _report(imported: Imported, console: Console, as_json: bool) -> None:
@@ -185,7 +188,7 @@ def _report(imported: Imported, console: Console, as_json: bool) -> None:
         }
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
-    said = f"{made.manifest.name} ({made.digest}), {made.manifest.task}, {len(made.labels)} labels"
+    said = f"{made.manifest.name} ({made.digest}), {made.manifest.task}, {counted(len(made.labels), 'label')}"
     typer.echo(f"{made.path}: {said}, {made.model_path.stat().st_size / 1e6:.1f} MB")
 
 
@@ -198,7 +201,7 @@ def _show(notes: Sequence[str], comparison: Comparison | None, console: Console)
 
 def _table(found: Comparison) -> Table:
     """INT8 beside FP32."""
-    table = Table(title=f"INT8 against FP32 on {found.agreement.texts} texts", title_justify="left")
+    table = Table(title=f"INT8 against FP32 on {counted(found.agreement.texts, 'text')}", title_justify="left")
     for column in ("", "FP32", "INT8", "difference"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row("same decision", "", "", f"{found.agreement.same_label:.4f}")

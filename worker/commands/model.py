@@ -13,6 +13,7 @@ from rich.text import Text
 from worker.app import bundle_folder, open_model
 from worker.config import ModelSettings
 from worker.model import bundle as bundles
+from worker.model.words import counted
 
 if TYPE_CHECKING:
     from worker.model.bundle import Bundle
@@ -78,7 +79,7 @@ def _quantization(found: Quantization) -> str:
 
 
 def _calibration(found: Quantization) -> str:
-    return f"{found.calibration} ({found.calibration_texts} texts)" if found.calibration else ""
+    return f"{found.calibration} ({counted(found.calibration_texts, 'text')})" if found.calibration else ""
 
 
 def _agreement(found: Quantization) -> str:
@@ -86,13 +87,13 @@ def _agreement(found: Quantization) -> str:
     if against is None:
         return ""
     return (
-        f"same decision {against.same_label:.4f} on {against.texts} texts; logits differ by "
+        f"same decision {against.same_label:.4f} on {counted(against.texts, 'text')}; logits differ by "
         f"{against.mean_logit_difference:.4f}, at most {against.largest_logit_difference:.4f}"
     )
 
 
 def _figures(evaluation: Evaluation) -> Table:
-    title, caption = Text(f"{evaluation.channel}: {evaluation.texts} texts"), Text(evaluation.note)
+    title, caption = Text(f"{evaluation.channel}: {counted(evaluation.texts, 'text')}"), Text(evaluation.note)
     table = Table(title=title, title_justify="left", caption=caption if evaluation.note else None)
     for column in ("label", "texts", "precision", "recall", "F1", "F1 in FP32"):
         table.add_column(column, justify="left" if column == "label" else "right")

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from worker.commands.evaluate import show_figures
+from worker.commands.evaluate import show_figures, show_notes
 from worker.commands.extras import need
 
 if TYPE_CHECKING:
@@ -28,11 +28,14 @@ def train(wanted: dict[str, Any], fields: Fields) -> None:
     """Train as `wanted` says, the fields of `worker.model.training.run.Options` by name, and show the figures."""
     begun = time.monotonic()
     need("train", "train")
-    from worker.model.training.fitting import Stopped
-    from worker.model.training.run import Options, train
+    console = Console(stderr=True)
+    # Seconds on a fast machine, and half a minute on one that reads it from a slow disk.
+    with console.status("loading torch and transformers"):
+        _tell(console, "loading torch and transformers")
+        from worker.model.training.fitting import Stopped
+        from worker.model.training.run import Options, train
 
     options = Options(**wanted, fields=fields)
-    console = Console(stderr=True)
     try:
         with Live(console) as live:
             trained = train(options, live, begun)
@@ -42,7 +45,14 @@ def train(wanted: dict[str, Any], fields: Fields) -> None:
     from worker.model.training.run import BUNDLE, HF, REPORT
 
     show_figures(Console(), trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}")
+    show_notes(Console(), trained.answers)
     _say_where(options.out, (HF, BUNDLE, REPORT))
+
+
+def _tell(console: Console, what: str) -> None:
+    """A line of its own where nothing on the screen moves, as in a log."""
+    if not console.is_terminal:
+        console.print(f"{what} …", highlight=False)
 
 
 def _stopped(out: Path) -> str:
@@ -90,6 +100,7 @@ class Live:
             signal.signal(number, handler)
 
     def phase(self, name: str, total: int) -> None:
+        _tell(self._console, name)
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(name, total=total or None, said="")

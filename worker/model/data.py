@@ -3,8 +3,11 @@
 Read are, by what the file looks like:
 
     JSON lines     {"text", "label"} | {"text", "labels": […]} | {"tokens": […], "tags": […]} | {"text"}, and an "id"
-    CSV, TSV       a header with a column `text`, and `label` or `labels` (several in one field parted by `|`), `id`
+    CSV, TSV       a header with a column `text`, and `label` or `labels`, `id`
     anything else  a text a line, without labels
+
+What holds several labels is a list, or words parted by `|`: in a field that is called `labels`, and in any field where
+the task is `multi-label`.
 
 A label may be a word, a number or a truth value; it is a word from here on. Mistakes name the file and the line, never
 what the line says.
@@ -15,6 +18,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeGuard
 
@@ -28,7 +32,11 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = Literal["plain", "single-label", "multi-label", "token"]
 OUTSIDE = "O"
+PARTED_BY = "|"
 _LARGEST_FIELD = 1 << 26
+_SHOWN = 20
+_NAME = re.compile(r"[^\W\d][\w.-]{0,39}")
+"""What is told of fields is their names, and not the first line of a file without a header."""
 _JSON, _CSV, _TSV, _TEXT = {".jsonl", ".ndjson", ".json"}, ".csv", ".tsv", ".txt"
 _WHAT = {
     "plain": "no label",
@@ -64,12 +72,20 @@ class Example(NamedTuple):
 
 
 class Fields(NamedTuple):
-    """What the text and the labels are called in a file; `labels` is looked for where `label` is missing."""
+    """What the text and the labels are called in a file.
+
+    Where `label` has its default, `labels` is looked for, too, and texts may have neither.
+    """
 
     text: str = "text"
     label: str = "label"
     labels: str = "labels"
     id: str = "id"
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the labels are in a field that somebody named."""
+        return self.label != "label"
 
 
 class _Wrong(Exception):
@@ -79,14 +95,23 @@ class _Wrong(Exception):
         super().__init__(f"line {line}: {clause}")
 
 
-def read(path: Path, fields: Fields = Fields()) -> list[Example]:  # noqa: B008 - a NamedTuple of words does not change
+def read(
+    path: Path,
+    fields: Fields = Fields(),  # noqa: B008 - a NamedTuple of words does not change
+    task: str | None = "auto",
+) -> list[Example]:
     """All examples of a file, of one form.
+
+    Args:
+        path: of the file.
+        fields: what they are called in it.
+        task: what the labels are for; `auto` and None: as the file looks.
 
     Raises:
         ConfigError: the file cannot be read, is empty, or has a line that cannot be used.
     """
     examples: list[Example] = []
-    for line, example in _examples(path, fields):
+    for line, example in _examples(path, fields, task):
         if examples and example.form != examples[0].form:
             raise ConfigError(
                 f"{path}, line {line}: has {_WHAT[example.form]}, where the lines before have "
@@ -98,15 +123,34 @@ def read(path: Path, fields: Fields = Fields()) -> list[Example]:  # noqa: B008 
     return examples
 
 
-def read_labelled(path: Path, fields: Fields = Fields()) -> list[Example]:  # noqa: B008 - as above
+def read_labelled(
+    path: Path,
+    fields: Fields = Fields(),  # noqa: B008 - as above
+    task: str | None = "auto",
+) -> list[Example]:
     """The same, where texts without labels are a mistake."""
-    examples = read(path, fields)
+    examples = read(path, fields, task)
     if examples[0].form == "plain":
         raise ConfigError(
             f'{path} has texts without labels: give JSON lines with "text" and "label", "labels" or "tokens" and '
-            '"tags", or CSV with a header that names them.'
+            '"tags", or CSV with a header that names them, or say with --label-field where the labels are.'
         )
     return examples
+
+
+def parted(examples: Sequence[Example]) -> Sequence[Example]:
+    """Examples as `read` gives them for `multi-label`, where it was not known yet that this is the task."""
+    if not examples or examples[0].form != "single-label":
+        return examples
+    words = (_words(example.labels[0]) for example in examples)
+    return [
+        example._replace(form="multi-label", labels=tuple(dict.fromkeys(each)))
+        for example, each in zip(examples, words, strict=True)
+    ]
+
+
+def _words(value: str) -> list[str]:
+    return [part.strip() for part in value.split(PARTED_BY) if part.strip()]
 
 
 def label_names(examples: Sequence[Example]) -> tuple[str, ...]:
@@ -161,16 +205,17 @@ def _digest(text: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{text}".encode("utf-8", "surrogatepass")).digest()
 
 
-def _examples(path: Path, fields: Fields) -> Iterator[tuple[int, Example]]:
+def _examples(path: Path, fields: Fields, task: str | None) -> Iterator[tuple[int, Example]]:
     """Each example with the number of its line."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
-    rows = _csv_rows if path.suffix.lower() in (_CSV, _TSV) else _line_rows
+    is_table = path.suffix.lower() in (_CSV, _TSV)
+    rows = _csv_rows(path, content, fields) if is_table else _line_rows(path, content)
     try:
-        for line, row in rows(path, content):
-            yield line, row if isinstance(row, Example) else _example(row, line, fields)
+        for line, row in rows:
+            yield line, row if isinstance(row, Example) else _example(row, line, fields, task)
     except _Wrong as error:
         raise ConfigError(f"{path}, {error}.") from None
 
@@ -204,7 +249,7 @@ def _utf8(line: bytes, number: int) -> str:
         raise _Wrong(number, "is not UTF-8") from None
 
 
-def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]]:
+def _csv_rows(path: Path, content: bytes, fields: Fields) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -212,6 +257,7 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]
     csv.field_size_limit(_LARGEST_FIELD)
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == _TSV else ",")
     try:
+        _check_columns(path, list(reader.fieldnames or ()), fields)
         for row in reader:
             if None in row or None in row.values():
                 raise _Wrong(reader.line_num, "has another number of fields than the header")
@@ -220,7 +266,25 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[tuple[int, dict[str, Any]]
         raise _Wrong(reader.line_num, f"is not valid CSV ({error})") from None
 
 
-def _example(row: dict[str, Any], line: int, fields: Fields) -> Example:
+def _check_columns(path: Path, columns: Sequence[str], fields: Fields) -> None:
+    wanted = {"--text-field": fields.text} | ({"--label-field": fields.label} if fields.chosen else {})
+    for option, name in wanted.items():
+        if columns and name not in columns:
+            raise ConfigError(
+                f'{path} has no column "{name}" (it has {_named(columns)}): rename one, or name it with {option}.'
+            )
+
+
+def _named(fields: Sequence[str]) -> str:
+    """Which fields there are; those that do not look like names are counted."""
+    names = [name for name in fields if _NAME.fullmatch(name)][:_SHOWN]
+    others = len(fields) - len(names)
+    if not names:
+        return f"{others}, none of which looks like a name" if others else "none"
+    return ", ".join(names) + (f" and {others} more" if others else "")
+
+
+def _example(row: dict[str, Any], line: int, fields: Fields, task: str | None) -> Example:
     name = row.get(fields.id)
     if name is not None and (isinstance(name, bool) or not isinstance(name, str | int)):
         raise _Wrong(line, f'"{fields.id}" is neither a word nor a number')
@@ -229,12 +293,22 @@ def _example(row: dict[str, Any], line: int, fields: Fields) -> Example:
         return _token_example(row, name, line)
     text = row.get(fields.text)
     if not isinstance(text, str):
-        raise _Wrong(line, f'has no "{fields.text}" that is a text, nor "tokens"')
+        raise _Wrong(line, f'has no "{fields.text}" that is a text, nor "tokens" (it has {_named(list(row))})')
     if fields.label in row:
-        return Example(name, text, (_label(row[fields.label], line),), form="single-label")
+        return _labelled(name, text, fields, row[fields.label], line, task)
+    if fields.chosen:
+        raise _Wrong(line, f'has no "{fields.label}" (it has {_named(list(row))})')
     if fields.labels in row:
         return Example(name, text, _labels(row[fields.labels], line), form="multi-label")
     return Example(name, text)
+
+
+def _labelled(name: str, text: str, fields: Fields, value: Any, line: int, task: str | None) -> Example:
+    """By the task, where it is known, and else by what the field is called; a list is one in any case."""
+    several = task == "multi-label" or (task in ("auto", None) and fields.label == fields.labels)
+    if isinstance(value, list) or (several and isinstance(value, str)):
+        return Example(name, text, _labels(value, line), form="multi-label")
+    return Example(name, text, (_label(value, line),), form="multi-label" if several else "single-label")
 
 
 def _token_example(row: dict[str, Any], name: str, line: int) -> Example:
@@ -255,15 +329,17 @@ def _are_words(value: Any) -> TypeGuard[list[str]]:
 def _label(value: Any, line: int) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    if not isinstance(value, str | int | float) or value == "":
+    if value == "":
+        raise _Wrong(line, "has an empty label, as a text may only where it may have several (--task multi-label)")
+    if not isinstance(value, str | int | float):
         raise _Wrong(line, "has a label that is neither a word nor a number")
     return str(value)
 
 
 def _labels(value: Any, line: int) -> tuple[str, ...]:
-    """A list, or in CSV the labels parted by `|`."""
+    """A list, or words parted by `|`."""
     if isinstance(value, str):
-        value = [part.strip() for part in value.split("|") if part.strip()]
+        value = _words(value)
     if not isinstance(value, list):
         raise _Wrong(line, "has labels that are no list")
     return tuple(dict.fromkeys(_label(each, line) for each in value))

@@ -3,7 +3,7 @@
 import pytest
 
 from worker.errors import ConfigError
-from worker.model.data import Example, Fields, label_names, read, read_labelled, split
+from worker.model.data import Example, Fields, label_names, parted, read, read_labelled, split
 
 
 def written(tmp_path, name, content):
@@ -57,6 +57,55 @@ def test_tsv_with_several_labels(tmp_path):
     assert [e.labels for e in read(path)] == [("cs.AI", "cs.LG"), ()]
 
 
+TABLE = "title,tags\nx,cs.AI | cs.LG\ny,\n"
+
+
+@pytest.mark.parametrize("name", ["tags", "labels", "label"])
+def test_several_labels_are_parted_in_whatever_field_they_are(tmp_path, name):
+    """Where the task is known to be of several labels: in CSV, and in words of JSON."""
+    fields = Fields("title", name)
+    table = written(tmp_path, "a.csv", TABLE.replace("tags", name))
+    assert [(e.labels, e.form) for e in read(table, fields, "multi-label")] == [
+        (("cs.AI", "cs.LG"), "multi-label"),
+        ((), "multi-label"),
+    ]
+    lines = written(tmp_path, "a.jsonl", f'{{"title": "x", "{name}": "b|a|b"}}\n{{"title": "y", "{name}": 3}}')
+    assert [e.labels for e in read(lines, fields, "multi-label")] == [("b", "a"), ("3",)]
+
+
+def test_without_a_task_the_name_of_the_field_or_a_list_says_it(tmp_path):
+    table = written(tmp_path, "a.csv", TABLE.replace("tags", "labels").replace("y,", "y,c"))
+    assert [e.labels for e in read(table, Fields("title", "labels"))] == [("cs.AI", "cs.LG"), ("c",)]
+    assert [e.labels for e in read(table, Fields("title", "labels"), "single-label")] == [("cs.AI | cs.LG",), ("c",)]
+    lines = written(tmp_path, "a.jsonl", '{"text": "x", "topics": ["b|a", "c"]}')
+    assert [(e.labels, e.form) for e in read(lines, Fields(label="topics"))] == [(("b|a", "c"), "multi-label")]
+
+
+def test_labels_are_parted_later_where_the_task_was_not_known(tmp_path):
+    path = written(tmp_path, "a.csv", "text,label\nx,a|b|a\ny,c\n")
+    assert parted(read(path)) == read(path, task="multi-label")
+    plain = [Example("1", "x")]
+    assert parted(plain) == plain
+
+
+@pytest.mark.parametrize("name", ["labels", "label_id"])
+def test_a_missing_column_is_named_with_those_there_are(tmp_path, name):
+    table = written(tmp_path, "ml.csv", TABLE)
+    with pytest.raises(ConfigError, match=rf'ml\.csv has no column "{name}" \(it has title, tags\): rename one'):
+        read_labelled(table, Fields("title", name))
+    with pytest.raises(ConfigError, match=r'ml\.csv has no column "text" \(it has title, tags\)'):
+        read_labelled(table)
+    lines = written(tmp_path, "a.jsonl", '{"text": "x", "tags": "a", "label_id": 1, "labels": []}\n{"text": "secret"}')
+    with pytest.raises(ConfigError, match=rf'line 2: has no "{name}" \(it has text\)\.$'):
+        read_labelled(lines, Fields(label=name))
+
+
+def test_a_first_line_without_names_is_not_told(tmp_path):
+    path = written(tmp_path, "a.csv", '"a secret, told",see me\nx,y\n')
+    with pytest.raises(ConfigError, match=r'no column "text" \(it has 2, none of which looks like a name\)'):
+        read(path)
+
+
 def test_plain_lines(tmp_path):
     path = written(tmp_path, "a.txt", '{"a": 1}\n  two \n\n')
     assert [(e.id, e.text, e.form) for e in read(path)] == [("1", '{"a": 1}', "plain"), ("2", "  two ", "plain")]
@@ -69,8 +118,9 @@ def test_plain_lines(tmp_path):
     [
         ("a.jsonl", '{"text": "x", "label": "a"}\n{"text": "secret"', "a.jsonl, line 2: is not valid JSON."),
         ("a.jsonl", '["secret"]', "line 1: is JSON, but no object."),
-        ("a.jsonl", '{"label": "secret"}', 'line 1: has no "text" that is a text, nor "tokens".'),
+        ("a.jsonl", '{"label": "secret"}', 'line 1: has no "text" that is a text, nor "tokens" (it has label).'),
         ("a.jsonl", '{"text": "secret", "label": null}', "line 1: has a label that is neither a word nor a number."),
+        ("a.csv", "text,label\nsecret,\n", "line 2: has an empty label, as a text may only where it may have several"),
         ("a.jsonl", '{"text": "secret", "labels": 3}', "line 1: has labels that are no list."),
         ("a.jsonl", '{"text": "secret", "label": "a", "id": []}', 'line 1: "id" is neither a word nor a number.'),
         ("a.jsonl", '{"tokens": ["secret", "b"], "tags": ["O"]}', "line 1: has 2 tokens and 1 tags."),

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
 
 _DIGITS = 6
 _NEAR = 0.003
-_ENOUGH = 5
+ENOUGH = 20
+"""True texts of a label, from which on its threshold is fitted.
+
+Drawn from two bells three deviations apart (3 % true, F1 0.71 at 0.5), thresholds fitted to five true texts were worse
+than 0.5 on others in 46 of 100 draws and lost 0.06 in the worst tenth; to 20 in 28, and 0.03.
+"""
 
 
 class Point(NamedTuple):
@@ -120,12 +125,12 @@ def best_f1(labels: Sequence[str], scores: np.ndarray, truth: np.ndarray) -> dic
     """For each label the threshold with the best F1; `scores` and `truth` are [texts, labels].
 
     F1 jumps with single texts, so this is the median of what comes near the best within 0.1 to 0.9. A label that is
-    true of fewer than five texts keeps 0.5.
+    true of fewer than `ENOUGH` texts keeps 0.5: what comes out best of a few is chance.
     """
     out = {}
     grid = np.round(np.arange(0.1, 0.901, 0.01), 2)
     for i, label in enumerate(labels):
-        if truth[:, i].sum() < _ENOUGH:
+        if truth[:, i].sum() < ENOUGH:
             out[label] = 0.5
             continue
         curve = Curve(scores[:, i], truth[:, i])

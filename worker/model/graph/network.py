@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from worker.model.graph.architectures.description import describe, labels_of
-from worker.model.graph.architectures.reading import read
+from worker.model.graph.architectures.reading import WrongLabels, read
 from worker.model.graph.layers import Dense, Layer, Network, Norm, Task
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["Dense", "Layer", "Network", "Norm", "Task", "from_checkpoint", "labels_of"]
+__all__ = ["Dense", "Layer", "Network", "Norm", "Task", "WrongLabels", "from_checkpoint", "labels_of"]
 
 
 def from_checkpoint(config: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Network:

@@ -7,10 +7,9 @@ from math import sqrt
 from typing import TYPE_CHECKING
 
 from worker.errors import BundleError
+from worker.model.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from worker.model.importing.gate import Comparison
 
 MIN_AGREEMENT = 0.985
@@ -18,6 +17,10 @@ MAX_METRIC_DROP = 0.01
 MIN_POSITIVES_F1 = 0.9
 """Whatever the share of equal decisions is; less where less agreement than this is asked for."""
 _CALIBRATE = "Calibrate with more texts like those that the model will see"
+_NARROW = (
+    "The model's values on these texts hardly vary, so that the smallest difference is large beside them: see whether "
+    "it has learnt anything, and give texts with other values. "
+)
 _ROUNDING = 5e-5
 """Comparisons are rounded to four digits."""
 
@@ -67,11 +70,18 @@ class Bounds:
             self.passes(found) and found.agreement.same_label >= surely - _ROUNDING and found.drop <= drop + _ROUNDING
         )
 
-    def check(self, found: Comparison, fp32_parts: Sequence[str] = (), mend: str = _CALIBRATE) -> None:
-        """Raises GateRefused where `found`, with these parts in FP32, does not pass; `mend` is what may help."""
+    def check(self, found: Comparison, fp32_parts: int = 0, most: int = 0, mend: str = _CALIBRATE) -> None:
+        """Raises GateRefused where `found` does not pass.
+
+        Args:
+            found: how the graph does.
+            fp32_parts: how many of its parts are FP32.
+            most: how many of them were tried as FP32 at once, in vain.
+            mend: what may help.
+        """
         if self.passes(found):
             return
-        kept = f", even with {len(fp32_parts)} parts in FP32" if fp32_parts else ""
+        kept = _kept(fp32_parts, most)
         if not found.agreement.same_label >= self.min_agreement:
             what = f"agrees with FP32 in {found.agreement.same_label:.4f} of its decisions{kept}"
             bound = f"less than --min-agreement {self.min_agreement:g}"
@@ -83,6 +93,17 @@ class Bounds:
             what = f"loses {found.drop:.4f} of {found.metric}{kept}"
             bound = f"more than --max-metric-drop {self.max_metric_drop:g}"
         raise GateRefused(
-            f"INT8 {what} on {found.agreement.texts} texts, {bound}: nothing was written. {mend}, or change the bound.",
+            f"INT8 {what} on {counted(found.agreement.texts, 'text')}, {bound}: nothing was written. "
+            f"{_NARROW if found.narrow else ''}{mend}, or change the bound.",
             found,
         )
+
+
+def _kept(fp32_parts: int, most: int) -> str:
+    if not most:
+        return f", even with {counted(fp32_parts, 'part')} in FP32" if fp32_parts else ""
+    if not fp32_parts:
+        return f", and no more with up to {counted(most, 'part')} in FP32"
+    if fp32_parts == most:
+        return f", even with {counted(most, 'part')} in FP32, the most that were tried"
+    return f", even with {counted(fp32_parts, 'part')} in FP32, the best of up to {most} that were tried"

@@ -9,6 +9,7 @@ from worker.errors import BundleError, ConfigError
 from worker.model.graph.network import labels_of
 from worker.model.importing import padding, vocabulary
 from worker.model.importing.checkpoint import optional_json
+from worker.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,6 +91,19 @@ def check_names(labels: Sequence[str]) -> None:
     """
     if not all(labels) or len(set(labels)) != len(labels):
         raise ConfigError("--labels must give each label a name of its own, in the order of their ids: correct it.")
+
+
+def check_count(labels: Sequence[str], count: int) -> None:
+    """See that the names given for the labels, if any are, are as many as the labels.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if labels and len(labels) != count:
+        raise ConfigError(
+            f"--labels gives {counted(len(labels), 'name')}, but the model classifies into {counted(count, 'label')}: "
+            "give each its name, in the order of their ids."
+        )
 
 
 def licence(folder: Path) -> str:

@@ -5,7 +5,7 @@ A part is what one product input feeds (`layer.3.activation`), or the embedding 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,10 +23,11 @@ _TEXTS, _TOKENS = 16, 1024
 
 @dataclass(frozen=True)
 class Candidate:
-    """Which parts stay FP32, and how the graph does with them."""
+    """Which parts stay FP32, and how the graph does with them; `most` is how many were tried at once to find it."""
 
     fp32_parts: tuple[str, ...]
     comparison: Comparison
+    most: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def search(
             tried.append(candidate)
             count *= 2
     if found is None:
-        return max(tried, key=lambda each: each.comparison.closeness)
+        best = max(tried, key=lambda each: each.comparison.closeness)
+        return replace(best, most=len(tried[-1].fp32_parts))
     too_few = len(tried[-1].fp32_parts)
     while len(found.fp32_parts) - too_few > 1:
         middle = (len(found.fp32_parts) + too_few) // 2

@@ -26,6 +26,8 @@ _DIGITS = 4
 _SHOWN = 5
 _ALIKE = 1e-6
 """A deviation that is less, in parts of the values' size, is their rounding."""
+_NARROW = 0.1
+"""Values whose deviation is less than this share of the true ones', or of their size, hardly vary."""
 NEAR = 0.05
 """Two values of a regression count as the same answer within this share of the spread of all values."""
 
@@ -87,6 +89,7 @@ class Comparison:
         int8: those of the other.
         metric: which of the figures the gate looks at.
         evaluation: all of it, as the manifest keeps it.
+        narrow: whether the values of a regression hardly vary.
     """
 
     agreement: Agreement
@@ -96,6 +99,7 @@ class Comparison:
     metric: str = ""
     evaluation: Evaluation | None = None
     positives_f1: float | None = None
+    narrow: bool = False
 
     @property
     def closeness(self) -> float:
@@ -126,8 +130,9 @@ def compare(
         **_distances(fp32, int8),
     )
     positives = _positives_f1(*(meaning.positives(each) for each in decided))
+    narrow = meaning.task == "regression" and _is_narrow(decided[0], truth)
     if truth is None:
-        return Comparison(agreement, len(decided[0]), positives_f1=positives)
+        return Comparison(agreement, len(decided[0]), positives_f1=positives, narrow=narrow)
     if isinstance(truth, WordTags):
         figures = [_span_figures(meaning, each, truth) for each in (fp32, int8)]
     else:
@@ -141,7 +146,8 @@ def compare(
         same_label=agreement.same_label,
         note=note,
     )
-    return Comparison(agreement, len(decided[0]), figures[0], figures[1], METRIC[meaning.task], evaluation, positives)
+    metric = METRIC[meaning.task]
+    return Comparison(agreement, len(decided[0]), figures[0], figures[1], metric, evaluation, positives, narrow)
 
 
 def truth_of(meaning: Meaning, examples: Sequence[Example], first: list[list[int]] | None = None) -> Truth:
@@ -192,6 +198,13 @@ def _spread(values: np.ndarray) -> float:
     """The deviation of values; of a single one, or of equal ones, their size, as nothing else says what is much."""
     size, deviation = float(np.abs(values).mean()), float(values.std())
     return deviation if deviation > _ALIKE * size else size
+
+
+def _is_narrow(values: np.ndarray, truth: Truth) -> bool:
+    """Whether they lie close together: beside the true ones, or where these are not known, beside their own size."""
+    if isinstance(truth, np.ndarray):
+        return bool(values.std() < _NARROW * truth.std())
+    return bool(values.std() < _NARROW * np.abs(values).mean())
 
 
 def _positives_f1(fp32: np.ndarray | None, int8: np.ndarray | None) -> float | None:

@@ -18,8 +18,9 @@ import orjson
 from worker.errors import BundleError, ConfigError
 from worker.model import bundle
 from worker.model.assemble import Encode
+from worker.model.data import parted
 from worker.model.evaluation import answers
-from worker.model.graph.network import from_checkpoint
+from worker.model.graph.network import WrongLabels, from_checkpoint
 from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.importing import (
     checkpoint,
@@ -32,6 +33,7 @@ from worker.model.importing import (
     ready,
     recover,
     sources,
+    trained,
     twin,
     vocabulary,
 )
@@ -43,7 +45,7 @@ from worker.model.manifest import Quantization
 from worker.model.session import open_session, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -142,10 +144,19 @@ class Importer:
         self._say("reading the checkpoint")
         config = self._config()
         with checkpoint.open_tensors(self._folder) as tensors:
-            network = from_checkpoint(config, tensors)
+            network = self._network(config, tensors)
             checkpoint.check_all_used(tensors.unread)
         described = self._describe(network.task, network.max_tokens)
+        note = trained.note(self._folder, described.task)
+        self._notes += [note] if note is not None else []
         return described, self._quantized(network, described)
+
+    def _network(self, config: dict[str, Any], tensors: Mapping[str, np.ndarray]) -> Network:
+        try:
+            return from_checkpoint(config, tensors)
+        except WrongLabels as error:
+            describing.check_count(self._options.labels, error.count)
+            raise
 
     def _config(self) -> dict[str, Any]:
         """config.json with the labels that the options give, and with the padding token that it leaves open."""
@@ -158,7 +169,7 @@ class Importer:
         graph = foreign.read(path, self._folder)
         config, tensors = self._config(), recover.tensors(graph.proto, path)
         try:
-            network = from_checkpoint(config, tensors)
+            network = self._network(config, tensors)
         except BundleError as error:
             raise BundleError(f"--rebuild takes the weights of {path} for a model.safetensors: {error}") from None
         if network.task != graph.kind:
@@ -193,7 +204,7 @@ class Importer:
         self._say(f"reading {path.name}")
         graph = foreign.read(path, self._folder)
         described = self._describe(graph.kind)
-        ready.check_answers(graph, described)
+        ready.check_answers(graph, described, self._options.labels)
         quantization = Quantization(weights="as imported", activations="as imported", embeddings="as imported")
         self._notes.append(
             f"{path.name} is served as it is; made from the checkpoint itself, or with --rebuild, Winnow's own graph "
@@ -238,6 +249,8 @@ class Importer:
 
     def _named(self, described: Described, examples: Sequence[Example]) -> Sequence[Example]:
         """With the names of labels for ids, which is told."""
+        if described.task == "multi-label":
+            examples = parted(examples)
         named, note = answers.by_name(described.task, described.labels, examples, "--calibrate", "the model")
         self._notes += [note] if note is not None else []
         return named

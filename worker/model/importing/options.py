@@ -23,7 +23,8 @@ class ImportOptions:
         name: of the bundle; None makes one of the folder's.
         calibration: texts like those that the model will see, labelled or not; none takes Winnow's own sample.
         gate: more of them, on which INT8 is compared and never calibrated; none takes some of `calibration`.
-        calibration_source: what the manifest says of them.
+        gate_source: what the manifest says of these.
+        calibration_source: what the manifest says of `calibration`.
         min_agreement: least share of equal decisions, INT8 against FP32.
         max_metric_drop: by how much the metric may be worse in INT8, where the texts are labelled.
         max_length: tokens; None takes the model's own.
@@ -44,6 +45,7 @@ class ImportOptions:
     name: str | None = None
     calibration: Sequence[Example] = ()
     gate: Sequence[Example] = ()
+    gate_source: str = "texts that calibration did not see"
     calibration_source: str = "texts given by the user"
     min_agreement: float = MIN_AGREEMENT
     max_metric_drop: float = MAX_METRIC_DROP

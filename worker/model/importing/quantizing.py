@@ -84,14 +84,16 @@ class Quantizing:
         self._say("building and comparing INT8")
         model, comparison = self._built(ranges, judge, ())
         parts: tuple[str, ...] = ()
+        most = 0
         if not judge.passes(comparison):
             del model
             self._say("INT8 alone is too far from FP32: looking for the parts that it hurts most")
             switched = Switched(self._network, ranges, self._weight_limit)
-            parts = fallback.search(switched, judge, few, comparison, self._say).fp32_parts
+            found = fallback.search(switched, judge, few, comparison, self._say)
+            parts, most = found.fp32_parts, found.most
             del switched
             model, comparison = self._built(ranges, judge, parts)
-        self._bounds.check(comparison, parts)
+        self._bounds.check(comparison, len(parts), most)
         return Made(model, self._quantization(parts, comparison), comparison)
 
     def _built(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from worker.errors import BundleError
-from worker.model.importing import vocabulary
-from worker.model.session import open_session, run, run_each
+from worker.model.importing import describing, vocabulary
+from worker.model.session import open_session, run, run_each, session_options
+from worker.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,16 +23,19 @@ REBUILT = 1e-3
 """How far apart the logits of a graph and of its rebuilt form may be, in parts of the largest logit beyond 1."""
 _SHOWN = 200
 """Characters of what ONNX Runtime says."""
+_FATAL = 4
 
 
 def session(model: bytes, path: Path) -> Any:
-    """A session over a graph from the file `path`.
+    """A session over a graph from the file `path`, which is tried out: what fails is told by us, not by the runtime.
 
     Raises:
         BundleError: ONNX Runtime does not take it.
     """
+    options = session_options()
+    options.log_severity_level = _FATAL
     try:
-        return open_session(model)
+        return open_session(model, options)
     except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own kinds
         raise BundleError(f"ONNX Runtime cannot load {path} ({_first_line(error)}): export it again.") from None
 
@@ -51,10 +56,13 @@ def check_rebuilt(graph: Graph, rows: Sequence[Sequence[int]], rebuilt: Sequence
         )
 
 
-def check_answers(graph: Graph, described: Described) -> None:
+def check_answers(graph: Graph, described: Described, given: Sequence[str] = ()) -> None:
     """Runs the graph on two rows of the greatest length: as many labels as there are names, for every token or text.
 
+    `given` are those names that the user gave.
+
     Raises:
+        ConfigError: there are more or fewer of these.
         BundleError: it cannot be run, or answers something else; the sentence says what does not fit.
     """
     length = described.max_length
@@ -64,10 +72,11 @@ def check_answers(graph: Graph, described: Described) -> None:
         found = run(trial, [[filler] * length, [largest, *[filler] * (length // 2)]], pad_id=described.pad_id)
     except Exception as error:  # noqa: BLE001 - as above
         raise BundleError(_why_not(trial, graph.path, described, _first_line(error))) from None
+    describing.check_count(given, found.shape[-1])
     if found.shape[-1] != len(described.labels):
         raise BundleError(
-            f"{graph.path} classifies into {found.shape[-1]} labels, but {len(described.labels)} are named: give their "
-            "names with --labels, in the order of their ids."
+            f"{graph.path} classifies into {counted(found.shape[-1], 'label')}, but {len(described.labels)} are named: "
+            "give their names with --labels, in the order of their ids."
         )
     expected = (2, length) if graph.kind == "token" else (2,)
     if found.shape[:-1] != expected:
@@ -92,7 +101,7 @@ def logits(graph: Graph, rows: Sequence[Sequence[int]], pad_id: int) -> list[np.
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:_SHOWN]
+    return shorten(str(error).partition("\n")[0], _SHOWN, placeholder=" …")
 
 
 def _why_not(trial: Any, path: Path, described: Described, said: str) -> str:
@@ -111,8 +120,8 @@ def _why_not(trial: Any, path: Path, described: Described, said: str) -> str:
             "take that of the same export."
         )
     return (
-        f"{path} cannot be run on two texts of up to {described.max_length} tokens ({said}), but on short ones: say "
-        "with --max-length how many it reads."
+        f"{path} cannot be run on two texts of up to {described.max_length} tokens, but on short ones: say with "
+        "--max-length how many it reads."
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from worker.errors import BundleError, ConfigError
+from worker.model import bundle
 from worker.model.importing import checkpoint, foreign
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ def locate(source: str, onnx_file: str | None = None, *, rebuild: bool = False) 
     `rebuild`: a graph is needed, even where there are weights without one.
 
     Raises:
-        ConfigError: there is no such folder, and the hub cannot be asked or does not know it.
+        ConfigError: there is no such folder, and the hub cannot be asked or does not know it; or it is a bundle.
         BundleError: it is a file that cannot be imported.
     """
     path = Path(source).expanduser()
     try:
+        if path.is_dir() or path.is_file():
+            _refuse_bundle(path if path.is_dir() else path.parent)
         if path.is_dir():
             return path, onnx_file
         if path.is_file():
@@ -41,6 +44,13 @@ def locate(source: str, onnx_file: str | None = None, *, rebuild: bool = False) 
     if not _HUB_ID.match(source) or path.suffix in _FILES:
         raise ConfigError(f"{source} is neither a folder nor the name of a model on the hub: name one of them.")
     return _download(source, onnx_file, rebuild), onnx_file
+
+
+def _refuse_bundle(folder: Path) -> None:
+    if (folder / bundle.MANIFEST).is_file():
+        raise ConfigError(
+            f"{folder} is a bundle already, with nothing to import: serve it with `--set model.bundle={folder}`."
+        )
 
 
 def _of_file(path: Path) -> str | None:

@@ -60,7 +60,7 @@ class Texts:
             for i, example in zip(self.gate, self.examples, strict=True)
             if example.offsets
         ]
-        self.note = "texts that calibration did not see" if held_out else "the same texts that calibration saw"
+        self.note = options.gate_source if held_out else "the same texts that calibration saw"
 
 
 def _shuffled(examples: list[Example]) -> list[Example]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from worker.errors import ConfigError
-from worker.model.data import OUTSIDE, Example, Fields, label_names, read_labelled, split
+from worker.model.data import OUTSIDE, PARTED_BY, Example, Fields, label_names, read_labelled, split
 from worker.model.evaluation import answers
 from worker.model.evaluation.align import NOWHERE, word_of_each
 
@@ -46,15 +46,15 @@ def load(
     Raises:
         ConfigError: a file cannot be used, they do not fit each other, or there is nothing to tell apart.
     """
-    train = read_labelled(data, fields)
+    train = read_labelled(data, fields, task)
     found = _task(train, task, data)
     labels = _labels(train, found, fields, data)
-    held = [[], []] if validation is None else [read_labelled(validation, fields)]
+    held = [[], []] if validation is None else [read_labelled(validation, fields, found)]
     if validation is None:
         train, held[0] = split(train, share, seed, by_label=found != "regression")
         if not held[0]:
             raise ConfigError(f"{data} has too few texts to set some aside: name a file with --validation.")
-    out = Corpus(found, labels, train, held[0], read_labelled(test, fields) if test else [])
+    out = Corpus(found, labels, train, held[0], read_labelled(test, fields, found) if test else [])
     for examples, path in ((out.validation, validation), (out.test, test)):
         if path and examples:
             answers.check(found, labels, examples, str(path), str(data), public=False)
@@ -62,13 +62,25 @@ def load(
 
 
 def _task(examples: Sequence[Example], wanted: str, path: Path) -> str:
-    """What the file's form says, unless one label a text is to be taken as any number of them, or as a number."""
+    """What the file's form says, unless one label a text is to be taken as a number."""
     form = examples[0].form
+    if wanted == "auto" and form == "single-label":
+        _check_whole(examples, path)
     if wanted in ("auto", form):
         return form
-    if form == "single-label" and wanted in ("multi-label", "regression"):
+    if form == "single-label" and wanted == "regression":
         return wanted
     raise ConfigError(f"--task {wanted} does not fit {path}, whose lines are for {form}.")
+
+
+def _check_whole(examples: Sequence[Example], path: Path) -> None:
+    """Several labels in one word would be learnt as one; whether they are several, nobody but the user knows."""
+    count = sum(PARTED_BY in example.labels[0] for example in examples)
+    if count:
+        raise ConfigError(
+            f"{path} has `{PARTED_BY}` in the labels of {count} of {len(examples)} examples: say whether it parts "
+            "several labels (--task multi-label) or belongs to a name (--task single-label)."
+        )
 
 
 def _labels(examples: Sequence[Example], task: str, fields: Fields, path: Path) -> tuple[str, ...]:
@@ -85,7 +97,8 @@ def _labels(examples: Sequence[Example], task: str, fields: Fields, path: Path) 
 
 def _alone(examples: Sequence[Example], labels: int, fields: Fields, path: Path) -> str:
     """Why there is nothing to learn; a label is not named, because it is a text where the wrong field was given."""
-    field = {"multi-label": fields.labels, "token": "tags"}.get(examples[0].form, fields.label)
+    several = fields.label if fields.chosen else fields.labels
+    field = {"multi-label": several, "token": "tags"}.get(examples[0].form, fields.label)
     found = "the same label in all" if labels else "no label in any"
     return (
         f'{path} has {found} of its {len(examples)} examples (in "{field}", from id {examples[0].id} on), so there is '

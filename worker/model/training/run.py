@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from worker.model.data import Fields
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation import calibration, measure, report, threshold
 from worker.model.evaluation.predict import Predictor
+from worker.model.evaluation.serving import Serving
 from worker.model.importing import place
 from worker.model.importing.bounds import MAX_METRIC_DROP, MIN_AGREEMENT
 from worker.model.importing.gate import NEAR
@@ -30,16 +31,18 @@ from worker.model.training.clock import Clock
 from worker.model.training.encoder import BASE
 from worker.model.training.fine_tuning import Settings
 from worker.model.training.fitting import Fitting, Plan, Stopped
+from worker.model.words import counted
+from worker.sections import EntitySettings
 
 if TYPE_CHECKING:
     from worker.model.bundle import Bundle
     from worker.model.evaluation.answers import Answers
     from worker.model.training.corpus import Corpus
     from worker.model.training.fitting import Watcher
+    from worker.pipeline.entities import Strategy
 
 HF, BUNDLE, KEPT, SUMMARY, REPORT = "hf", "bundle", "checkpoint.pt", "training.json", "report.html"
-_JUDGING = 500
-"""Texts that the gate should have."""
+_AGGREGATIONS: tuple[Strategy, ...] = ("simple", "first", "average", "max")
 _STEP_OF_LENGTH = 8
 _LONGEST_BY_ITSELF = 256
 
@@ -97,8 +100,11 @@ def train(options: Options, watcher: Watcher, begun: float | None = None) -> Tra
     clock = Clock(begun)
     _check_folder(options)
     torch.set_num_threads(usable_cores())
+    watcher.phase("reading the texts", 0)
     texts = _corpus(options)
+    watcher.phase("loading the encoder", 0)
     base = bases.load(options.base, texts.task, texts.labels, options.seed)  # type: ignore[arg-type]
+    watcher.phase("looking at lengths and speed", 0)
     plan = _plan(options, base, texts)
     _make_folder(options.out)
     fitting = Fitting(base, texts, plan, options.out / KEPT, watcher, clock)
@@ -135,6 +141,7 @@ def _measured(made: Bundle, texts: Corpus, fitting: Fitting, watcher: Watcher) -
     held, name = (texts.test, "test") if texts.test else (texts.validation, "validation")
     watcher.phase(f"measuring on {name}", len(held))
     found = Predictor(made)(held, watcher.step)
+    found = replace(found, notes=_notes(made, texts, watcher))
     manifest = made.manifest
     fp32 = judging.answers(
         texts.task, texts.labels, held, fitting.logits(held),
@@ -142,6 +149,43 @@ def _measured(made: Bundle, texts: Corpus, fitting: Fitting, watcher: Watcher) -
     )  # fmt: skip
     made = bundle.amend(made, {"evaluation": [*manifest.evaluation, _evaluation(name, found, fp32)]})
     return Trained(made, found, name, fp32, fitting.history)
+
+
+def _notes(made: Bundle, texts: Corpus, watcher: Watcher) -> tuple[str, ...]:
+    """What the validation texts decided, or were too few to decide."""
+    if texts.task == "multi-label":
+        return _unfitted(texts)
+    if texts.task != "token":
+        return ()
+    watcher.phase("joining tokens in other ways on validation", len(_AGGREGATIONS) * len(texts.validation))
+    return (_best_aggregation({each: _joined(made, texts, each, watcher) for each in _AGGREGATIONS}),)
+
+
+def _unfitted(texts: Corpus) -> tuple[str, ...]:
+    counts = judging.truth_of(texts.task, texts.labels, texts.validation).sum(axis=0)
+    few = int((counts < threshold.ENOUGH).sum())
+    if not few:
+        return ()
+    return (
+        f"{few} of {counted(len(texts.labels), 'label')} kept the threshold 0.5, because fewer than "
+        f"{threshold.ENOUGH} validation texts have them",
+    )
+
+
+def _joined(made: Bundle, texts: Corpus, aggregation: Strategy, watcher: Watcher) -> float:
+    """F1 of the entities of the validation texts as they are served with an aggregation."""
+    serving = Serving(entities=EntitySettings(aggregation=aggregation))
+    served = Predictor(made, serving)(texts.validation, watcher.step).served
+    return served.scores().f1 if served else 0.0
+
+
+def _best_aggregation(f1: dict[Strategy, float]) -> str:
+    usual = EntitySettings().aggregation
+    best = max(f1, key=lambda each: (round(f1[each], 4), each == usual))
+    said = f"entities as served have an F1 of {f1[usual]:.4f} on validation with entities.aggregation={usual}"
+    if best == usual:
+        return f"{said}, the default, and no other aggregation does better"
+    return f"{said}, the default, and {f1[best]:.4f} with {best}, which does best"
 
 
 def _check_folder(options: Options) -> None:
@@ -221,12 +265,12 @@ def _import_options(
 ) -> ImportOptions:
     own = options.base == bases.MINILM
     drawn = random.Random(options.seed).sample(texts.train, len(texts.train))
-    # What was learnt by heart agrees more: training texts judge only where validation has too few.
-    held = texts.validation + drawn[CALIBRATION_TEXTS:][: max(_JUDGING - len(texts.validation), 0)]
     return ImportOptions(
         name=options.name or options.out.resolve().name.lower(),
         calibration=drawn[:CALIBRATION_TEXTS],
-        gate=held,
+        # However few they are: on what was learnt by heart INT8 agrees more.
+        gate=texts.validation,
+        gate_source="validation texts, which neither training nor calibration saw",
         calibration_source="training texts",
         min_agreement=options.min_agreement,
         max_metric_drop=options.max_metric_drop,
@@ -282,6 +326,7 @@ def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained
         "temperature": trained.bundle.manifest.temperature,
         "thresholds": trained.bundle.manifest.thresholds,
         "measured_on": trained.measured_on,
+        "notes": list(trained.answers.notes),
         "int8": measure.measure(trained.answers),
         "fp32": measure.measure(trained.fp32),
         "same_decision": round(agreement(trained.answers, trained.fp32), 4),

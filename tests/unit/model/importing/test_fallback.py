@@ -55,6 +55,7 @@ def test_at_most_half_of_the_parts_are_kept(tried):
     """Beyond that there is little left to win; the best of what was tried is handed back."""
     chosen, counts = search(tried, lambda count: False)
     assert counts == [1, 2, 4]
+    assert chosen.most == 4
     assert chosen.comparison.agreement.texts == len(ROWS)
 
 

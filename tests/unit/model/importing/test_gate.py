@@ -260,3 +260,38 @@ def test_token_graph_that_finds_nothing_is_refused():
 def test_positives_are_of_no_concern_where_every_text_has_a_label():
     assert compare(SINGLE, rows([1, 2, 0]), rows([1, 2, 0])).positives_f1 is None
     assert compare(Meaning("token", ("A", "B")), [np.eye(2)], [np.eye(2)]).positives_f1 is None
+
+
+@pytest.mark.parametrize(
+    ("parts", "most", "said"),
+    [
+        (0, 0, r"decisions on 1 text, less"),
+        (0, 4, r"decisions, and no more with up to 4 parts in FP32 on"),
+        (1, 1, r"decisions, even with 1 part in FP32, the most that were tried on"),
+        (1, 8, r"decisions, even with 1 part in FP32, the best of up to 8 that were tried on"),
+    ],
+)
+def test_how_many_parts_were_tried_is_told(parts, most, said):
+    found = compare(Meaning("single-label", ("a", "b")), rows([1, 0]), rows([0, 1]))
+    with pytest.raises(GateRefused, match=said):
+        Bounds().check(found, parts, most)
+
+
+@pytest.mark.parametrize(
+    ("values", "truth", "narrow"),
+    [
+        ([3.0, 3.01, 2.99], None, True),
+        ([3.0, 3.01, 2.99], [1, 3, 5], True),
+        ([3.0, 3.01, 2.99], [3.0, 3.01, 2.99], False),
+        ([1.0, 3.0, 5.0], None, False),
+    ],
+)
+def test_values_that_hardly_vary_are_told(values, truth, narrow):
+    """Beside what is true, or their own size: then any difference is a large one."""
+    fp32 = rows(*([value] for value in values))
+    other = rows(*([value + 1] for value in values))
+    found = compare(VALUE, fp32, other, None if truth is None else np.array(truth))
+    assert found.narrow is narrow
+    with pytest.raises(GateRefused) as refused:
+        Bounds().check(found)
+    assert ("hardly vary, so that the smallest difference is large beside them" in str(refused.value)) is narrow

@@ -10,6 +10,7 @@ from tests.unit.model import checkpoints
 from tests.unit.model.importing.making import int8_graph, optimum
 from worker import cli
 from worker.kafka import tools
+from worker.model import bundle as bundles
 from worker.model.importing import bounds
 from worker.pipeline.messages import Record
 
@@ -94,6 +95,7 @@ def test_topic_of_other_messages_is_refused_with_their_number(winnow, topic):
         (["--calibrate", "kafka:"], 2, "--calibrate kafka: names no topic: give kafka:TOPIC."),
         (["--labels", "a,,b"], 2, "--labels must give each label a name of its own"),
         (["--labels", "a,a,b"], 2, "--labels must give each label a name of its own"),
+        (["--labels", "a,b"], 2, "--labels gives 2 names, but the model classifies into 3 labels"),
         (["--rebuild"], 2, "--rebuild takes the weights of an ONNX graph"),
         (["--onnx-file", "a" * 300], 3, "cannot be used (File name too long)"),
     ],
@@ -103,6 +105,34 @@ def test_wrong_usage_is_a_sentence(winnow, tmp_path, arguments, code, message):
     assert found == code
     assert message in shown
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_is_no_source(winnow, tmp_path):
+    """Neither its folder nor its graph, which would be taken for a foreign one."""
+    assert winnow()[0] == 0
+    bundle = (tmp_path / "out").rename(tmp_path / "made")
+    for source in (bundle, bundle / "model.onnx"):
+        code, _, shown = winnow(source=source)
+        assert code == 2
+        assert f"{bundle} is a bundle already, with nothing to import: serve it with `--set model.bundle=" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_in_one_field_are_parted_for_a_model_of_several(winnow, tmp_path):
+    rows = [f'"{text}",{("ham|spam", "eggs")[i % 2]}' for i, text in enumerate(checkpoints.texts(50))]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *rows]), "utf-8")
+    said = ("--task", "multi-label", "--max-metric-drop", "1", "--calibrate", tmp_path / "texts.csv", "--json")
+    code, document, shown = winnow(*said)
+    assert code == 0, shown
+    (found,) = bundles.load(tmp_path / "out").manifest.evaluation
+    assert found.per_label["ham"] == found.per_label["spam"] > 0
+    assert not any("labels" in note for note in json.loads(document)["notes"])
+
+
+def test_one_label_is_one_label(winnow, tmp_path):
+    one = checkpoints.write(tmp_path / "one", checkpoints.CONFIG | {"id2label": {"0": "spam"}})
+    code, said, _ = winnow(source=one)
+    assert (code, ", 1 label, " in said) == (0, True)
 
 
 def test_the_place_is_looked_at_before_anything_is_fetched(winnow, tmp_path, monkeypatch):

@@ -9,9 +9,9 @@ from tests.unit.model import checkpoints
 from tests.unit.model.importing.making import imported, int8_graph, optimum
 from worker.app import open_model
 from worker.config import ModelSettings
-from worker.errors import BundleError
+from worker.errors import BundleError, ConfigError
 from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT
-from worker.model.importing import bounds
+from worker.model.importing import bounds, ready
 
 
 @pytest.mark.parametrize("integer", [TensorProto.INT32, TensorProto.INT64])
@@ -142,10 +142,10 @@ def test_spark_nlp_token_classifier_takes_its_task_from_the_graph(tmp_path):
 
 def test_label_count_is_held_against_the_output(tmp_path):
     folder = optimum(tmp_path / "m")
-    with pytest.raises(BundleError, match="classifies into 3 labels, but 2 are named: give their names with --labels"):
+    with pytest.raises(ConfigError, match=r"^--labels gives 2 names, but the model classifies into 3 labels: give"):
         imported(folder, tmp_path / "out", labels=("a", "b"))
     (folder / "config.json").unlink()
-    with pytest.raises(BundleError, match="classifies into 3 labels, but 2 are named"):
+    with pytest.raises(BundleError, match="classifies into 3 labels, but 2 are named: give their names with --labels"):
         imported(folder, tmp_path / "out")
 
 
@@ -169,8 +169,25 @@ def test_graph_that_reads_fewer_tokens_says_so(tmp_path):
     folder = optimum(tmp_path / "m")
     for name in ("config.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    with pytest.raises(BundleError, match=r"cannot be run on two texts of up to 512 tokens .* with --max-length"):
+    with pytest.raises(BundleError, match=r"cannot be run on two texts of up to 512 tokens, .* with --max-length"):
         imported(folder, tmp_path / "out", labels=("a", "b", "c"))
+
+
+def test_what_the_runtime_says_of_a_graph_that_is_tried_is_not_on_the_terminal(tmp_path, capfd):
+    """A graph that reads fewer tokens: the sentence says it, without what it quotes."""
+    folder = optimum(tmp_path / "m")
+    checkpoints.save_graph(folder / "model.onnx", checkpoints.foreign_graph(SHORTER))
+    with pytest.raises(
+        BundleError, match=r"cannot be run on two texts of up to 64 tokens, but on short ones: say with --max-length"
+    ):
+        imported(folder, tmp_path / "out")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_the_runtime_says_is_quoted_in_whole_words():
+    said = ready._first_line(RuntimeError("word " * 60 + "\nmore"))
+    assert said.endswith("word …")
+    assert len(said) <= 200
 
 
 @pytest.mark.parametrize("length", [16, 64])

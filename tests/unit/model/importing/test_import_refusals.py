@@ -83,8 +83,11 @@ def test_tasks_that_the_labels_contradict_are_refused(tmp_path, labels, task, me
 def test_labels_can_be_named_anew(tmp_path):
     folder = checkpoints.write(tmp_path / "m")
     assert imported(folder, tmp_path / "out", labels=("x", "y", "z")).bundle.labels == ("x", "y", "z")
-    with pytest.raises(BundleError, match=r"into 3 labels, but config\.json names 2"):
+    with pytest.raises(ConfigError, match=r"^--labels gives 2 names, but the model classifies into 3 labels"):
         imported(folder, tmp_path / "out", labels=("x", "y"))
+    checkpoints.write(folder, checkpoints.CONFIG | {"id2label": {"0": "x", "1": "y"}}, checkpoints.tensors())
+    with pytest.raises(BundleError, match=r"into 3 labels, but config\.json names 2"):
+        imported(folder, tmp_path / "out")
 
 
 def test_damaged_weights_are_refused(tmp_path):

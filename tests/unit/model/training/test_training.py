@@ -16,13 +16,13 @@ from typer.testing import CliRunner  # noqa: E402
 from tests.unit.model.training.tiny import FAMILIES, WORDS, Watch, lines, options, written  # noqa: E402
 from worker.cli import app  # noqa: E402
 from worker.errors import BundleError, ConfigError  # noqa: E402
-from worker.model.data import tokens_example  # noqa: E402
+from worker.model.data import Fields, tokens_example  # noqa: E402
 from worker.model.training import bases, frozen  # noqa: E402
 from worker.model.training import fine_tuning as train  # noqa: E402
 from worker.model.training.corpus import IGNORED, label_weights, load, targets  # noqa: E402
 from worker.model.training.fitting import Stopped  # noqa: E402
 from worker.model.training.objectives import Sigmoid, Softmax, Tags  # noqa: E402
-from worker.model.training.run import Options  # noqa: E402
+from worker.model.training.run import Options, _best_aggregation  # noqa: E402
 from worker.model.training.run import train as train_all  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -178,6 +178,7 @@ def test_the_command_ends_with_a_report(tmp_path, encoders):
     )  # fmt: skip
     assert done.exit_code == 0, done.output
     assert "epoch 1" in done.output
+    assert done.stderr.startswith("loading torch and transformers …\nreading the texts …\nloading the encoder …\n")
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert page.count("<svg") == 4
     assert "<td>m" in page
@@ -209,6 +210,67 @@ def test_pickles_are_refused(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ConfigError, match="pickles are not read, because they are programs"):
         bases.load(str(tmp_path), "single-label", ("a", "b"), 1)
+
+
+def test_several_labels_are_learnt_from_a_column_of_any_name(tmp_path):
+    """In every file of a training; where the task is not given, a `|` in a label asks for it."""
+    data = tmp_path / "ml.csv"
+    data.write_text("title,tags\n" + "".join(f"t {i},{('cs.LG|stat.ML', 'cs.LG', '')[i % 3]}\n" for i in range(60)))
+    fields = Fields("title", "tags")
+    texts = load(data, None, data, task="multi-label", fields=fields)
+    assert (texts.task, texts.labels) == ("multi-label", ("cs.LG", "stat.ML"))
+    assert {each.labels for each in texts.test} == {("cs.LG", "stat.ML"), ("cs.LG",), ()}
+    bars = written(tmp_path / "bars.jsonl", [{"text": f"t {i}", "label": "ab|c"[i % 2 :]} for i in range(60)])
+    with pytest.raises(
+        ConfigError, match=r"has `\|` in the labels of 60 of 60 examples: say whether it"
+    ):
+        load(bars, None, None)
+    assert load(bars, None, None, task="single-label").labels == ("ab|c", "b|c")
+    assert load(bars, None, None, task="multi-label").labels == ("ab", "b", "c")
+
+
+def test_int8_is_judged_on_validation_texts_alone(tmp_path, encoders):
+    """However few they are; what is kept of it says which texts they were."""
+    manifest = train_all(options(tmp_path, encoders, "single-label", epochs=2), Watch()).bundle.manifest
+    count = orjson.loads((tmp_path / "out/training.json").read_bytes())["texts"]["validation"]
+    assert manifest.quantization.against_fp32.texts == manifest.evaluation[0].texts == count == 24
+    assert manifest.evaluation[0].note == "validation texts, which neither training nor calibration saw"
+
+
+def test_thresholds_of_labels_with_few_texts_are_left_and_told(tmp_path, encoders):
+    rows = list(lines("multi-label", 300))
+    for row in rows[::10]:
+        row["labels"].append("rare")
+    held = written(tmp_path / "held.jsonl", rows[:80])
+    given = options(tmp_path, encoders, "multi-label", epochs=6, validation=held)
+    written(given.data, rows[80:])
+    trained = train_all(given, Watch())
+    assert trained.bundle.manifest.thresholds["rare"] == 0.5
+    note = "1 of 4 labels kept the threshold 0.5, because fewer than 20 validation texts have them"
+    assert trained.answers.notes == (note,)
+    assert orjson.loads((tmp_path / "out/training.json").read_bytes())["notes"] == [note]
+    assert note in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+def test_the_aggregation_that_does_best_is_told_beside_the_default(tmp_path, encoders):
+    watch = Watch()
+    (note,) = train_all(options(tmp_path, encoders, "token", epochs=2), watch).answers.notes
+    assert note.startswith("entities as served have an F1 of ")
+    assert "on validation with entities.aggregation=" in note
+    assert note in (tmp_path / "out/report.html").read_text("utf-8")
+    assert watch.phases[:3] == ["reading the texts", "loading the encoder", "looking at lengths and speed"]
+
+
+@pytest.mark.parametrize(
+    ("f1", "said"),
+    [
+        ({"simple": 0.5, "first": 0.75, "max": 0.5}, "of 0.5000 on validation with entities.aggregation=simple, the "
+         "default, and 0.7500 with first, which does best"),
+        ({"first": 0.75, "simple": 0.75}, "=simple, the default, and no other aggregation does better"),
+    ],
+)  # fmt: skip
+def test_the_default_stays_unless_another_one_is_better(f1, said):
+    assert _best_aggregation(f1).endswith(said)
 
 
 def test_a_validation_file_with_other_labels_is_refused(tmp_path):

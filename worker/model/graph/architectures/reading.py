@@ -12,6 +12,7 @@ from worker.model.graph.architectures.bias import by_distance
 from worker.model.graph.architectures.description import BIAS_BUCKETS, Size
 from worker.model.graph.architectures.families import CLASSIFIER
 from worker.model.graph.layers import Dense, Layer, Network, Norm
+from worker.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
 _OLD_NAMES = {"weight": "gamma", "bias": "beta"}
 _LABELS = "id2label"
 _OTHER_CHECKPOINT = "use the config.json that was saved with these weights"
+
+
+class WrongLabels(BundleError):
+    """There are more or fewer names for labels than the weights have labels.
+
+    Attributes:
+        count: how many labels the weights have.
+    """
+
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count
 
 
 def read(description: Description, tensors: Mapping[str, np.ndarray]) -> Network:
@@ -173,9 +186,10 @@ def _check_shape(name: str, found: tuple[int, ...], wanted: tuple[Size | None, .
         if size is None or length == size.value:
             continue
         if size.key == _LABELS:
-            raise BundleError(
-                f"model.safetensors classifies into {length} labels, but config.json names {size.value}: "
-                f"correct {_LABELS}."
+            raise WrongLabels(
+                f"model.safetensors classifies into {counted(length, 'label')}, but config.json names {size.value}: "
+                f"correct {_LABELS}.",
+                length,
             )
         raise BundleError(
             f"model.safetensors has {name!r} with a length of {length}, but config.json says {size.value}: "
