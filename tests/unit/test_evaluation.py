@@ -304,3 +304,22 @@ def test_labels_are_no_markup(data, tmp_path):
     rows = by_id(tmp_path / "rows.jsonl", ("ham", "spam"))
     assert "[/spam]" in run("evaluate", other, rows)
     assert "[/spam]" in run("threshold", other, rows, "--recall", "1")
+
+
+def test_several_labels_are_parted_in_a_column_of_any_name(tmp_path):
+    """Because the bundle gives several; and what is not there is named with what is."""
+    bundle = relabelled(tmp_path / "several", {"0": "ham", "1": "spam"}, {})
+    loaded = bundles.load(bundle)
+    fields = loaded.manifest.model_dump(mode="json", exclude={"files"})
+    files = {name: (bundle / name).read_bytes() for name in bundles.FILES}
+    bundles.replace(bundle, files, fields | {"task": "multi-label", "activation": "sigmoid", "evaluation": []})
+    table = tmp_path / "ml.csv"
+    rows = ("a prize to claim,ham|spam", "see you at lunch,ham", "free prize now,spam", "ok,")
+    table.write_text("\n".join(["title,tags", *rows]), "utf-8")
+    named = ("--text-field", "title", "--label-field", "tags")
+    found = orjson.loads(run("evaluate", bundle, table, "--json", *named))
+    assert {label: each["support"] for label, each in found["labels"].items()} == {"ham": 2, "spam": 2}
+    chosen = orjson.loads(run("threshold", bundle, table, "--recall", "1", "--json", *named))
+    assert set(chosen["labels"]) == {"ham", "spam"}
+    with pytest.raises(ConfigError, match=r'ml\.csv has no column "labels" \(it has title, tags\)'):
+        run("evaluate", bundle, table, *named[:3], "labels")

@@ -80,7 +80,7 @@ def test_single_label(bundle):
     good, bad = outcomes(bundle("single-label"), ["good good", "bad"])
     assert (good["label"], good["score"]) == ("pro", softmax(4, -4))
     assert (bad["label"], bad["score"]) == ("con", softmax(2, -2))
-    assert list(good) == ["schema", "id", "source", "label", "score", "truncated", "tokens", "model"]
+    assert list(good) == ["schema", "id", "result_id", "source", "label", "score", "truncated", "tokens", "model"]
 
 
 def test_multi_label(bundle):

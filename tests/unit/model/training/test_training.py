@@ -221,9 +221,7 @@ def test_several_labels_are_learnt_from_a_column_of_any_name(tmp_path):
     assert (texts.task, texts.labels) == ("multi-label", ("cs.LG", "stat.ML"))
     assert {each.labels for each in texts.test} == {("cs.LG", "stat.ML"), ("cs.LG",), ()}
     bars = written(tmp_path / "bars.jsonl", [{"text": f"t {i}", "label": "ab|c"[i % 2 :]} for i in range(60)])
-    with pytest.raises(
-        ConfigError, match=r"has `\|` in the labels of 60 of 60 examples: say whether it"
-    ):
+    with pytest.raises(ConfigError, match=r"has `\|` in the labels of 60 of 60 examples: say whether it"):
         load(bars, None, None)
     assert load(bars, None, None, task="single-label").labels == ("ab|c", "b|c")
     assert load(bars, None, None, task="multi-label").labels == ("ab", "b", "c")
