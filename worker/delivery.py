@@ -8,7 +8,6 @@ all, and a slot is settled when its transaction is committed.
 from __future__ import annotations
 
 from collections import deque
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +16,7 @@ import structlog
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.pipeline.ledger import Ledger, Slot
     from worker.pipeline.messages import Outgoing, Partition
@@ -162,27 +161,25 @@ class ExactlyOnce:
             written = self._next.popleft()
             self._written.append(written)
             self._bytes += len(written.slot.record.value or b"")
-            with self._reacting():
+            try:
                 self._transactions.send(written.outgoing)
+            except (AbortNeeded, RenewalNeeded) as needed:
+                self._react(needed)
 
     def _go_on(self) -> None:
         """Make the steps that are due, as far as they can be made now."""
         try:
             while self._step is not None:
-                with self._reacting():
+                try:
                     self._step()
+                except (AbortNeeded, RenewalNeeded) as needed:
+                    self._react(needed)
         except NotYet:
             return
         self._write()
 
-    @contextmanager
-    def _reacting(self) -> Iterator[None]:
-        try:
-            yield
-        except AbortNeeded:
-            self._step = self._abort
-        except RenewalNeeded:
-            self._step = self._renew
+    def _react(self, needed: AbortNeeded | RenewalNeeded) -> None:
+        self._step = self._abort if isinstance(needed, AbortNeeded) else self._renew
 
     # Steps: each names the one after it
 
