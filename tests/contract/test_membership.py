@@ -15,6 +15,7 @@ from worker.kafka.tools import Feeder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+pytestmark = pytest.mark.faults
 SECONDS = 30.0
 QUICK = {"classic": {"heartbeat.interval.ms": 300, "session.timeout.ms": 6000}, "consumer": {}}
 

@@ -78,7 +78,6 @@ class Ledger:
             window = self._windows[partition] = _Window(record.offset)
         if record.offset <= window.last:
             self.rewinds += 1
-            window.committed = None  # which may be equal to what is to be committed now
         window.last = record.offset
         slot = Slot(record, arrived, window)
         window.waiting.append(slot)
@@ -125,8 +124,11 @@ class Ledger:
         return {p: end for p, w in windows.items() if (end := _prefix_end(w)) != w.first or end != w.committed}
 
     def released(self) -> dict[Partition, int]:
-        """Per partition the next offset to read once all that was released is settled, where it is not committed."""
-        return {p: end for p, w in self._windows.items() if (end := _released_end(w)) != w.committed}
+        """Per partition the next offset to read once all that was released is settled, where that is to be committed.
+
+        A log that went backwards may end where it was committed, and still there is something to settle.
+        """
+        return {p: end for p, w in self._windows.items() if (end := _released_end(w)) != w.committed or w.released}
 
     def positions(self) -> dict[Partition, int]:
         """The next offset to read after a restart, for each partition that had a record."""
