@@ -66,7 +66,7 @@ class KafkaSource:
         self._raised: BaseException | None = None
         self._fetched: list[Message] = []
         self._rebalancing = False
-        self._paused = False
+        self._paused: set[Partition] = set()
         self.connected = True
         self._joined = False
         self._waited = 0
@@ -129,12 +129,15 @@ class KafkaSource:
         return False
 
     def pause(self) -> None:
-        self._paused = True
-        self._client.pause(self._partitions())
+        playing = self._assigned.keys() - self._paused
+        self._client.pause(_entries(playing))
+        self._paused |= playing
 
     def resume(self) -> None:
-        self._paused = False
-        self._client.resume(self._partitions())
+        # Only what is paused: to resume a partition that is not makes the client drop what it has fetched of it.
+        paused = self._assigned.keys() & self._paused
+        self._client.resume(_entries(paused))
+        self._paused -= paused
 
     def commit(self, offsets: Mapping[Partition, int], *, wait: bool) -> None:
         entries = [TopicPartition(topic, number, offset) for (topic, number), offset in offsets.items()]
@@ -206,9 +209,6 @@ class KafkaSource:
         if self._consumer is not None:
             self._consumer.close()
 
-    def _partitions(self) -> list[TopicPartition]:
-        return [TopicPartition(topic, number) for topic, number in self._assigned]
-
     # Callbacks of the client: they never raise.
 
     def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
@@ -224,8 +224,9 @@ class KafkaSource:
         arrived = _named(partitions)
         self._joined = True
         self._assigned.update(dict.fromkeys(arrived))
-        # What comes may have been paused when it left, and what stays must be as what comes.
-        self.resume()
+        # What comes is paused where it was when it left, and what stays must be as what comes.
+        if self._paused:
+            self.resume()
         if self._listener is not None:
             self._listener.assigned(arrived)
 
@@ -267,6 +268,10 @@ class KafkaSource:
     def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
         if error is not None:
             self._guarded(self._refused, error)
+
+
+def _entries(partitions: Iterable[Partition]) -> list[TopicPartition]:
+    return [TopicPartition(topic, number) for topic, number in sorted(partitions)]
 
 
 def _named(partitions: list[TopicPartition]) -> list[Partition]:
