@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+from tests.contract.members import SECONDS, Member, until
 from worker.config import KafkaSettings
 from worker.errors import BrokerError
 from worker.kafka.source import KafkaSource
@@ -18,31 +19,6 @@ from worker.ports import AbortNeeded, NotYet, RenewalNeeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-SECONDS = 20.0
-
-
-class Member:
-    """A member of the group that is told of everything and does nothing."""
-
-    def __init__(self, settings: KafkaSettings) -> None:
-        self.owned: list[tuple[str, int]] = []
-        self.source = KafkaSource(settings)
-        self.source.start(self)
-
-    def assigned(self, partitions) -> None:
-        self.owned += partitions
-
-    def revoked(self, partitions) -> None:
-        self.owned = [p for p in self.owned if p not in partitions]
-
-    lost = revoked
-
-    def refused(self) -> None:
-        """Nothing is committed outside of transactions."""
-
-    def join(self) -> None:
-        until(lambda: self.source.poll(1, 0.05) or self.owned)
 
 
 class Place:
@@ -83,6 +59,20 @@ class Place:
         consumer.close()
         return values
 
+    def stable(self) -> int:
+        """Records of the output, marks of transactions included, that no open transaction holds back."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.settings.bootstrap_servers,
+                "group.id": "reader",
+                "isolation.level": "read_committed",
+                "log_level": 0,
+            }
+        )
+        _, end = consumer.get_watermark_offsets(TopicPartition(self.settings.output_topic, 0), timeout=SECONDS)
+        consumer.close()
+        return int(end)
+
     def committed(self) -> int:
         consumer = Consumer(
             {
@@ -104,15 +94,9 @@ def place(kafka, topics) -> Place:
 @pytest.fixture
 def member(place) -> Iterator[Member]:
     member = Member(place.settings)
-    member.join()
+    until(lambda: member.owned, member)
     yield member
     member.source.close()
-
-
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not done():
-        assert time.monotonic() < deadline
 
 
 def again(call: Callable[..., None], *arguments: object) -> None:
@@ -166,21 +150,12 @@ def test_a_successor_ends_the_transaction_of_the_one_before(place):
 
 
 def test_a_transaction_older_than_its_timeout_takes_a_new_producer(place):
-    """The coordinator looks for those once a second here."""
+    """The coordinator looks for those once a second here, and writes that it has aborted them."""
     transactions = place.transactions(producer_properties={"transaction.timeout.ms": 1000})
     transactions.send(result(b"too slow"))
-
-    def ended() -> bool:
-        try:
-            transactions.commit()
-        except (RenewalNeeded, AbortNeeded):
-            return True
-        except NotYet:
-            return False
-        pytest.fail("a transaction of another age was committed")
-
-    time.sleep(3.5)  # its age is what is tested
-    until(ended)
+    until(lambda: place.stable() == 2)
+    with pytest.raises((RenewalNeeded, AbortNeeded)):
+        again(transactions.commit)
     again(transactions.renew)
     transactions.send(result(b"again"))
     again(transactions.commit)
@@ -191,9 +166,9 @@ def test_offsets_of_an_earlier_generation_are_refused(place, member):
     """A zombie's transaction is fenced by its group, whatever its transactional id."""
     stale = member.source.membership()
     other = Member(place.settings)
-    until(lambda: member.source.poll(1, 0.05) or other.source.poll(1, 0.05) or other.owned or other.source.membership())
+    until(lambda: other.source.membership(), member, other)
     member.source.close()
-    until(lambda: other.source.poll(1, 0.05) or other.owned)
+    until(lambda: other.owned, other)
     transactions = place.transactions()
     transactions.send(result(b"of a zombie"))
     with pytest.raises((AbortNeeded, RenewalNeeded)):

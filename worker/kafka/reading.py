@@ -12,7 +12,6 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 
 from worker.errors import BrokerError, Fatal, TopicError
 from worker.kafka import clients, faults
-from worker.kafka.properties import resolved
 from worker.kafka.source import record
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ class Reading:
         self._heard = _Heard()
         common = clients.common(kafka, self._heard) | {"log_level": QUIET}
         mine: clients.Properties = {
+            "log_level": QUIET,
             "group.id": group or kafka.group_id,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
@@ -94,7 +94,7 @@ class Reading:
             mine["isolation.level"] = isolation
         try:
             self._admin = AdminClient(common)
-            self._consumer = Consumer(common | resolved(kafka.consumer_properties) | mine)
+            self._consumer = Consumer(clients.common(kafka, self._heard, kafka.consumer_properties) | mine)
         except (KafkaException, TypeError, ValueError) as error:
             raise clients.refused(error) from None
 

@@ -57,9 +57,9 @@ class KafkaTransactions:
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
             # The first record after a commit may meet "concurrent transactions", and waits so long (default 100 ms).
             "retry.backoff.ms": 5,
-            # Offsets are sent without a timeout but that of the request, by default as long as a transaction may last.
             # What was written counts with its transaction: only what failed is news.
             "delivery.report.only.error": True,
+            # Offsets are sent without a timeout but that of the request, by default as long as a transaction may last.
             "socket.timeout.ms": min(REQUEST_TIMEOUT_MS, int(1000 * self._timeout)),
         }
         self._new: Callable[[], Writer] = partial(Writer, kafka, max_bytes, clock, defaults, _fatal)
