@@ -104,6 +104,7 @@ class Loop:
         self._last_lag = clock()
         self._assigned: dict[Partition, None] = {}
         self._rewinds = 0
+        self._resets = 0
 
     # The way through
 
@@ -258,6 +259,7 @@ class Loop:
             self._last_lag = now
             self._observer.lag(self._lag())
             self._note_connection()
+            self._note_resets()
 
     def _note_connection(self) -> None:
         connected = self._source.connected
@@ -271,6 +273,12 @@ class Loop:
             self._rewinds += new
             self._observer.rewound(new)
             log.warning("offsets went backwards: a topic was made anew, or is read again", times=new)
+
+    def _note_resets(self) -> None:
+        if new := self._source.resets - self._resets:
+            self._resets += new
+            self._observer.reset(new)
+            log.warning("retention deleted what was not read yet; going on as auto.offset.reset says", times=new)
 
     def _lag(self) -> dict[Partition, int]:
         positions = self._ledger.positions()

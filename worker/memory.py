@@ -56,6 +56,7 @@ class MemorySource:
         self.refusing = False
         """Whether commits are refused."""
         self.connected = True
+        self.resets = 0
 
     def start(self, listener: RebalanceListener) -> None:
         self._listener = listener

@@ -67,6 +67,7 @@ class Metrics:
         self._consumed = counter("consumed", "Messages read from the input topics.")
         self._tombstones = counter("tombstones", "Messages without a value.")
         self._rewinds = counter("rewinds", "Times a partition's offsets went backwards.")
+        self._resets = counter("offset_resets", "Times a position was deleted before it was read.")
         self._register_answers(labels, types)
         dead = counter("dead_letters", "Dead letters, by stage and reason.", "stage", "reason")
         self._dead = {(s, r): dead.labels(s, r) for s, reasons in REASONS.items() for r in reasons}
@@ -163,6 +164,9 @@ class Metrics:
 
     def rewound(self, times: int) -> None:
         self._rewinds.inc(times)
+
+    def reset(self, times: int) -> None:
+        self._resets.inc(times)
 
     def tokenized(self, records: int, truncated: int, seconds: float) -> None:
         self._truncated.inc(truncated)

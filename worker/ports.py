@@ -72,6 +72,10 @@ class Source(Protocol):
     def connected(self) -> bool:
         """Whether a broker was there when last heard of."""
 
+    @property
+    def resets(self) -> int:
+        """Times a position was not stored any more, so that `auto.offset.reset` chose another."""
+
     def ends(self) -> Mapping[Partition, int]:
         """The next offset to be written, per assigned partition, as last heard from the broker."""
 
@@ -211,6 +215,9 @@ class Observer(Protocol):
 
     def rewound(self, times: int) -> None:
         """A partition's offsets went backwards."""
+
+    def reset(self, times: int) -> None:
+        """A position was not stored any more; what stood there is lost."""
 
     def tokenized(self, records: int, truncated: int, seconds: float) -> None: ...
 

@@ -177,6 +177,15 @@ def test_compaction_is_known(kafka: Broker, topics: Callable[..., str], route: R
     reading.close()
 
 
+def test_the_least_size_limit_is_known(topics: Callable[..., str], route: Route):
+    """What a worker may write follows it, and so what an audit expects."""
+    reading = Reading(route.settings().kafka)
+    small, large = (topics("limited", max_message_bytes=limit) for limit in (9_000, 90_000))
+    assert reading.size_limit([large, small, "there-is-none"]) == 9_000
+    assert reading.size_limit(["there-is-none"]) is None
+    reading.close()
+
+
 def test_inputs_may_be_patterns_and_missing_topics_are_named(kafka: Broker, topics: Callable[..., str], route: Route):
     """As in the settings; what does not exist is not taken for empty."""
     prefix = f"many-{uuid4().hex[:6]}"

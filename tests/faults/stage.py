@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 SESSION_SECONDS = {"classic": 4.0, "consumer": 6.0}
 """After which a group misses a member: of the first the member says it, of the second the tests' broker."""
 EXACTLY_ONCE = "exactly-once"
-TRANSACTION_SECONDS = 10.0
+TRANSACTION_SECONDS = 3.0
+"""A dead worker's transaction is to end before the group misses the worker, as by the defaults (10 s and 45 s)."""
 
 
 class Stage:

@@ -155,6 +155,7 @@ def test_committed_offset_no_longer_stored(row, stage, reset):
         if reset == "latest":
             # Where the end is, is asked for after the assignment: what comes before the answer is not read either.
             worker.until(lambda play=play: play.feeder.feed(1) or play.reader.sources)
+        worker.until(lambda worker=worker: worker.metric("winnow_offset_resets_total") == 1)
         expected = 100 if reset == "earliest" else len(play.reader.sources)
         play.reader.until(lambda play=play: len(play.reader.sources) >= expected)  # noqa: B023
         assert worker.terminate() == 0

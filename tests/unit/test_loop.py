@@ -278,6 +278,19 @@ def test_texts_cut_by_characters_are_counted_and_marked():
     assert sum(truncated for _, truncated, _ in heard.calls["tokenized"]) == 1
 
 
+def test_positions_that_were_deleted_are_told_once():
+    """Once a second metrics hear how many more there are; the log says what that means."""
+    heard = Heard()
+    on = bench(inline=True, observer=heard)
+    with structlog.testing.capture_logs() as logged:
+        for resets in (0, 2, 2, 3):
+            on.source.resets = resets
+            on.clock.advance(1.0)
+            on.loop.turn()
+    assert heard.calls["reset"] == [(2,), (1,)]
+    assert [line["times"] for line in logged] == [2, 1]
+
+
 def test_brokers_that_go_and_come_back_are_told():
     """Once a second health and metrics hear whether a broker is there; the log, when that changes."""
     heard = Heard()

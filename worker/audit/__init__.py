@@ -63,6 +63,7 @@ def audit(
         ConfigError: settings do not fit together.
     """
     from worker.audit.again import PASSING, Again
+    from worker.kafka.clients import write_bounds
     from worker.kafka.reading import Reading
 
     options = options or Options()
@@ -70,7 +71,11 @@ def audit(
     with ExitStack() as stack:
         inputs = stack.enter_context(closing(Reading(settings.kafka, scope.group)))
         written = stack.enter_context(closing(Reading(settings.kafka, isolation="read_committed")))
-        again = stack.enter_context(closing(Again(settings))) if options.scores else None
+        again = None
+        if options.scores:
+            limit = written.size_limit((scope.output, scope.dead_letters))
+            bounds = write_bounds(settings.output.max_bytes, limit)
+            again = stack.enter_context(closing(Again(settings, bounds.record)))
         return Audit(scope, inputs, written, again, progress)()
 
 

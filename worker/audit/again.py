@@ -31,12 +31,13 @@ class Again:
         ConfigError: the settings do not fit the bundle.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, max_bytes: int) -> None:
+        """Open the bundle; results are `max_bytes` at most."""
         output = settings.output
         self.model = open_model(settings.model, settings.entities, settings.decision)
         self._decode = decoder(settings.input)
         self._tombstone = tombstone(settings.input)
-        self._encode = Encoder(self.model.identity, output.all_scores, settings.kafka.pass_headers, output.max_bytes)
+        self._encode = Encoder(self.model.identity, output.all_scores, settings.kafka.pass_headers, max_bytes)
         self._offline = Offline(self.model, settings.batching)
 
     @property

@@ -27,6 +27,8 @@ _SERVER_PROPERTIES = {
     "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     "group.initial.rebalance.delay.ms": "0",
+    # What people replay here may bear any date, and by the default a week old is deleted within minutes.
+    "log.retention.ms": "-1",
     # A killed broker is let in again when its old session has ended: 4 s instead of 9 in every test of that.
     "broker.session.timeout.ms": "4000",
     "broker.heartbeat.interval.ms": "1000",

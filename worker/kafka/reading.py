@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from worker.errors import BrokerError, Fatal, TopicError
 from worker.kafka import clients, faults
 from worker.kafka.source import record
+from worker.kafka.topics import SIZE_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -147,12 +148,19 @@ class Reading:
 
     def compacted(self, topic: str) -> bool:
         """Whether the brokers remove messages in between; False where this user may not know."""
+        return "compact" in (self._setting(topic, "cleanup.policy") or "")
+
+    def size_limit(self, topics: Iterable[str]) -> int | None:
+        """The least `max.message.bytes` of topics, of those where this user may know it."""
+        limits = [self._setting(topic, SIZE_LIMIT) for topic in topics]
+        return min((int(limit) for limit in limits if limit is not None), default=None)
+
+    def _setting(self, topic: str, name: str) -> str | None:
         asked = ConfigResource(ResourceType.TOPIC, topic)
         try:
-            settings = self._admin.describe_configs([asked], request_timeout=self._patience)[asked].result()
+            return self._admin.describe_configs([asked], request_timeout=self._patience)[asked].result()[name].value
         except KafkaException:
-            return False
-        return "compact" in (settings["cleanup.policy"].value or "")
+            return None
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
         """The records of a partition from `first` on, in order, without those from `end` on.

@@ -6,7 +6,6 @@ raises is kept and raised again once the call has returned.
 
 from __future__ import annotations
 
-import logging
 import threading
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from confluent_kafka import (
 )
 
 from worker.kafka import clients, faults
+from worker.kafka.resets import Resets
 from worker.pipeline.messages import Record
 from worker.ports import NotYet
 
@@ -68,6 +68,7 @@ class KafkaSource:
         self._rebalancing = False
         self._paused: set[Partition] = set()
         self.connected = True
+        self._resets = Resets()
         self._joined = False
         self._waited = 0
         self._consumer_protocol = kafka.group_protocol == "consumer"
@@ -75,7 +76,7 @@ class KafkaSource:
     def start(self, listener: RebalanceListener) -> None:
         self._listener = listener
         try:
-            self._consumer = Consumer(self._properties, logger=logging.getLogger("librdkafka"))
+            self._consumer = Consumer(self._properties, logger=self._resets)
         except (KafkaException, TypeError, ValueError) as error:
             raise clients.refused(error) from None
         self._consumer.subscribe(
@@ -195,6 +196,10 @@ class KafkaSource:
         """
         metadata = self._client.consumer_group_metadata()
         return metadata if self._client.memberid() else None
+
+    @property
+    def resets(self) -> int:
+        return self._resets.count
 
     def ends(self) -> Mapping[Partition, int]:
         ends = {}
