@@ -12,13 +12,13 @@ from worker.health import Health
 from worker.lanes import Completed, Lanes
 from worker.loop import Bounds, Loop, Steps
 from worker.memory import MemoryLog, MemorySink, MemorySource, MemoryTransactions
-from worker.pipeline.batcher import Batcher, bucket_edges
+from worker.pipeline.batcher import Batcher, StagedBatcher, bucket_edges
 from worker.pipeline.batches import Item
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import json_decoder
 from worker.pipeline.encode import Encoder, ModelIdentity
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Classification, Partial, Record, Request, Skip
+from worker.pipeline.messages import Classification, Partial, Record, Request, Skip, Unsure
 from worker.pipeline.tokenization import Encoded
 from worker.pipeline.windows import Cutter, JoinTexts, Windows
 
@@ -77,6 +77,10 @@ def in_windows(longest: int = 30, overlap: int = 4, limit: int = 3) -> Windows:
     return Windows(Cutter(longest, overlap, 1, 1), JoinTexts("mean", classify), limit)
 
 
+FIRST, ALL = 2, 6
+"""Layers of the stub's first stage, and of both."""
+
+
 class StubRun:
     def __init__(self, model: StubClassifier) -> None:
         self._model = model
@@ -105,6 +109,52 @@ class StubClassifier:
         return StubRun(self)
 
 
+def states_of(item: Item) -> int:
+    """What the states are that the stub's first stage leaves of a text: a function of the text alone."""
+    return sum(map(ord, item.request.text)) % 1000
+
+
+class StagedRun(StubRun):
+    _model: StagedClassifier
+
+    def __call__(self, items: Sequence[Item]) -> list[Classification | Partial | Unsure]:
+        rest = items[0].hidden is not None
+        assert all((item.hidden is not None) == rest for item in items), "two stages in one run"
+        self._model.stages.append("rest" if rest else "early")
+        said = super().__call__(items)
+        return [
+            self._of_rest(item, one) if rest else self._of_early(item, one)
+            for item, one in zip(items, said, strict=True)
+        ]
+
+    def _of_early(self, item: Item, said: Classification | Partial) -> Classification | Unsure:
+        if isinstance(said, Partial) or self._model.unsure(item.request.text):
+            return Unsure(np.full((len(item.ids), 3), states_of(item), np.float32))
+        return said._replace(layer=FIRST)
+
+    def _of_rest(self, item: Item, said: Classification | Partial) -> Classification | Partial:
+        assert item.hidden is not None
+        assert (item.hidden == states_of(item)).all(), "the states of another text"
+        assert len(item.hidden) == len(item.ids)
+        return said if isinstance(said, Partial) else said._replace(layer=ALL)
+
+
+class StagedClassifier(StubClassifier):
+    """The same in two stages, of which the first is not sure of texts that `unsure` names, nor of windows."""
+
+    def __init__(
+        self,
+        unsure: Callable[[str], bool] = lambda text: True,
+        before: Callable[[list[str]], None] = lambda texts: None,
+    ) -> None:
+        super().__init__(before)
+        self.unsure = unsure
+        self.stages: list[str] = []
+
+    def lane(self) -> StagedRun:
+        return StagedRun(self)
+
+
 def tokenize(texts: Sequence[str]) -> list[Encoded]:
     """A token a word, and two special ones; none for NOTHING. Refuses a call in which a text says UNTOKENIZABLE."""
     if any("UNTOKENIZABLE" in text for text in texts):
@@ -129,8 +179,7 @@ class InlineLanes(Lanes):
             jobs.append(self._todo.get())
         for submitted, batch in reversed(jobs) if self.newest_first else jobs:
             try:
-                outcomes = self._outcomes(self._lanes[0], batch.items)
-                self._done.put(Completed(batch, outcomes, self._clock() - submitted, 0.0))
+                self._done.put(self._completed(self._lanes[0], batch, submitted))
             except BaseException as error:  # noqa: BLE001 - as the threads do
                 self._done.put(error)
         return super().collect(0.0)
@@ -193,7 +242,7 @@ def bench(
     clock = clock or FakeClock()
     log = log or MemoryLog()
     source, sink, ledger, health = source or MemorySource(log), sink or MemorySink(), Ledger(), Health(clock)
-    batcher = Batcher(8, 64, 0.02, bucket_edges(512))
+    batcher = (StagedBatcher if isinstance(classifier, StagedClassifier) else Batcher)(8, 64, 0.02, bucket_edges(512))
     threads = (InlineLanes if inline else Lanes)(classifier or StubClassifier(), lanes, clock, run_timeout=30.0)
     steps = Steps(
         json_decoder("/text", "/id", 100_000, max_characters), tokenize, batcher, threads, ledger,

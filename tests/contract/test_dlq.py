@@ -12,7 +12,7 @@ import orjson
 import pytest
 from confluent_kafka import Producer
 
-from tests.contract.test_source_sink import produce_raw
+from tests.contract.test_headers import produce_raw
 from tests.e2e.process import winnow
 from tests.kit import MODEL, record
 from worker import cli

@@ -275,7 +275,7 @@ def test_texts_cut_by_characters_are_counted_and_marked():
     on.source.assign(P0)
     on.turn_until(lambda: on.log.committed == {P0: 1})
     assert json.loads(on.sink.results[0].value or b"")["truncated"] is True
-    assert sum(truncated for _, truncated, _ in heard.calls["tokenized"]) == 1
+    assert [result.truncated for (result,) in heard.calls["result"]] == [True]
 
 
 def test_positions_that_were_deleted_are_told_once():

@@ -159,5 +159,5 @@ def test_long_texts_are_tokenized_a_few_at_a_time_and_the_lanes_go_on_meanwhile(
         on.log.append("in", 0, message("words " * 5_000))
     on.source.assign(P0)
     turns(on, 1)
-    assert [records for records, _, _ in heard.calls["tokenized"]] == [5, 4, 3]
+    assert [records for records, _ in heard.calls["tokenized"]] == [5, 4, 3]
     on.turn_until(lambda: on.log.committed == {P0: 12})

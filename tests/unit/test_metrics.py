@@ -66,9 +66,9 @@ def test_a_batch_counts_its_messages_tokens_and_padding(metrics, value):
 
 def test_outcomes_are_counted_by_label_and_by_reason(metrics, value):
     """Results by label with their scores, dead letters by stage and reason."""
-    metrics.result(Result(REQUEST, Classification("spam", 0.75, {}), False, 3))
+    metrics.result(Result(REQUEST, Classification("spam", 0.75, {}), True, 3))
     metrics.dead_letter(Rejection("decode", "invalid-json", "No.", "InvalidMessage"))
-    assert value("results_total", label="spam") == 1
+    assert (value("results_total", label="spam"), value("truncated_total")) == (1, 1)
     assert value("score_sum", label="spam") == 0.75
     assert value("dead_letters_total", stage="decode", reason="invalid-json") == 1
 
@@ -102,10 +102,13 @@ def test_state_and_counts_are_as_told(metrics, value):
     """Gauges are set, counters rise."""
     metrics.consumed(4)
     metrics.tombstone()
-    metrics.tokenized(4, 1, 0.5)
+    metrics.tokenized(4, 0.5)
+    metrics.cache(3, 2, 100)
+    metrics.cache(5, 2, 80)
     metrics.committed({P0: 1})
     metrics.state(9, True, 2)
-    assert (value("consumed_total"), value("tombstones_total"), value("truncated_total")) == (4, 1, 1)
+    assert (value("consumed_total"), value("tombstones_total")) == (4, 1)
+    assert (value("cache_hits_total"), value("cache_misses_total"), value("cache_bytes")) == (5, 2, 80)
     assert (value("in_flight_messages"), value("paused"), value("lanes_busy"), value("commits_total")) == (9, 1, 2, 1)
 
 

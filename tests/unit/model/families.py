@@ -7,7 +7,7 @@ so small that the norms' epsilon counts, biases everywhere, attention that looks
 
 import numpy as np
 
-from worker.model.graph.builder import build
+from worker.model.graph.builder import STAGES, build
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.session import open_session
@@ -111,7 +111,10 @@ def products(config):
     for i in range(layers):
         shapes |= {f"{at}.{i}.{name}": (hidden, hidden) for name in attention}
         shapes |= {f"{at}.{i}.{first}": (inner, hidden), f"{at}.{i}.{second}": (hidden, inner)}
-    return shapes | head(config, hidden, len(config["id2label"]))
+    labels = len(config["id2label"])
+    if "early_exit_layer" in config:
+        shapes |= {"early_exit.pre_classifier": (hidden, hidden), "early_exit.classifier": (labels, hidden)}
+    return shapes | head(config, hidden, labels)
 
 
 def head(config, hidden, labels):
@@ -146,6 +149,11 @@ def network_of(kind, task="sequence", seed=3, **changes):
 
 def ranges_of(network):
     return observe(network, rows([3, 8, 20, 60, 200], seed=9)).ranges()
+
+
+def stages_of(network, ranges=None, **options):
+    """Sessions of both stages."""
+    return [session_of(network, ranges, stage=stage, **options) for stage in STAGES]
 
 
 def session_of(network, ranges=None, **options):
