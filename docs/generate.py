@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 from prometheus_client import CollectorRegistry  # noqa: E402
 
 from worker.config import Settings, environment_name, reference  # noqa: E402
-from worker.metrics import KINDS, MOST_LABELS, OTHER, REASONS, Metrics  # noqa: E402
+from worker.metrics import KINDS, MOST_LABELS, OTHER, REASONS, STAGES, Metrics  # noqa: E402
 from worker.pipeline.batches import CloseReason  # noqa: E402
 from worker.pipeline.decision import ACTIONS  # noqa: E402
 from worker.pipeline.encode import ModelIdentity  # noqa: E402
@@ -51,7 +51,8 @@ LABELS = {
     "action": ", ".join(f"`{action}`" for action in ACTIONS),
     "stage, reason": "; ".join(f"{s}: {', '.join(f'`{r}`' for r in reasons)}" for s, reasons in REASONS.items()),
     "reason": ", ".join(f"`{reason.value}`" for reason in CloseReason),
-    "stage": "`tokenize`, `queue`, `infer`",
+    "stage": f"{', '.join(f'`{stage}`' for stage in STAGES)}; the last is of texts that were not sure at an early exit",
+    "layer": "of models with an early exit: after how many layers the result was there",
     "kind": ", ".join(f"`{kind}`" for kind in KINDS),
 }
 """What values labels take, where that is a fixed set."""
@@ -123,7 +124,7 @@ def _code(text: str) -> str:
 
 def metrics() -> str:
     registry = CollectorRegistry()
-    Metrics(registry, ["label"], ["type"]).describe(ModelIdentity("name", "digest"), 1)
+    Metrics(registry, ["label"], ["type"], [1]).describe(ModelIdentity("name", "digest"), 1)
     lines = ["\n| metric | type | labels | what |\n|---|---|---|---|\n"]
     lines += [_row(metric) for metric in registry.collect()]
     values = ["\n## Values of labels\n\n| labels | values |\n|---|---|\n"]

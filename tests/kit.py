@@ -25,6 +25,8 @@ from worker.pipeline.windows import Cutter, JoinTexts, Windows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from worker.pipeline.repeats import Repeats
+
 LABELS = ("ham", "spam")
 MODEL = ModelIdentity("stub", "0123456789ab")
 
@@ -231,6 +233,7 @@ def bench(
     sink: MemorySink | None = None,
     transactions: MemoryTransactions | None = None,
     windows: Windows | None = None,
+    repeats: Repeats | None = None,
     breaker: Breaker | None = None,
     max_characters: int = 2_000,
     **bounds: float,
@@ -246,7 +249,7 @@ def bench(
     threads = (InlineLanes if inline else Lanes)(classifier or StubClassifier(), lanes, clock, run_timeout=30.0)
     steps = Steps(
         json_decoder("/text", "/id", 100_000, max_characters), tokenize, batcher, threads, ledger,
-        Encoder(MODEL, True, ["traceparent"], 100_000), windows or Windows(),
+        Encoder(MODEL, True, ["traceparent"], 100_000), windows or Windows(), repeats,
     )  # fmt: skip
     limits = {"in_flight": 512, "bytes_in_flight": 1 << 24, "commit_interval": 0.0, "drain": 5.0, "revoke": 5.0}
     heard = observer or NullObserver()

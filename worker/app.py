@@ -19,13 +19,13 @@ from worker.lanes import Lanes
 from worker.loop import Bounds, Loop, Steps
 from worker.metrics import Metrics
 from worker.opening import DEFAULT_BUNDLE, Model, bundle_folder, open_model
-from worker.pipeline.batcher import Batcher, bucket_edges
 from worker.pipeline.breaker import Breaker
 from worker.pipeline.decode import json_decoder, text_decoder
 from worker.pipeline.encode import Encoder
 from worker.pipeline.error_headers import connect_headers, spring_headers
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Forward, Rejection, Skip
+from worker.pipeline.repeats import Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +77,7 @@ class Worker:
         self.health = Health(clock)
         self.http = self._http()
         self.model = open_model(settings.model, settings.entities, settings.decision)
-        self.metrics = Metrics(self.registry, self.model.answers, self.model.types)
+        self.metrics = Metrics(self.registry, self.model.answers, self.model.types, self.model.exits)
         self.metrics.describe(self.model.identity, self.model.lanes)
         limit = topics.prepare(settings.kafka) if source is None or sink is None else None
         self._write_bounds = clients.write_bounds(settings.output.max_bytes, limit)
@@ -141,12 +141,7 @@ class Worker:
         return Steps(
             decoder(settings.input),
             model.tokenizer,
-            Batcher(
-                batching.max_messages,
-                batching.max_tokens,
-                batching.max_delay_ms / 1000,
-                bucket_edges(model.max_length),
-            ),
+            model.batcher(batching, batching.max_delay_ms / 1000),
             self.lanes,
             Ledger(),
             Encoder(
@@ -157,6 +152,7 @@ class Worker:
                 error_headers(settings),
             ),
             model.windows(batching),
+            Repeats(settings.cache.max_bytes) if settings.cache.max_bytes else None,
         )
 
     def _breaker(self) -> Breaker:

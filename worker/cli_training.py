@@ -40,6 +40,29 @@ Task = Annotated[
 FreezeEncoder = Annotated[
     bool, typer.Option("--freeze-encoder", help="Train the head alone: seconds instead of minutes.")
 ]
+EarlyExit = Annotated[
+    bool,
+    typer.Option(
+        "--early-exit", help="Train a second head on an early layer, too: texts that it is sure of need no more layers."
+    ),
+]
+ExitLayer = Annotated[
+    int | None, typer.Option(min=1, help="The layer of --early-exit.", show_default="a third of the layers")
+]
+ExitAgreement = Annotated[
+    float,
+    typer.Option(
+        min=0.5,
+        max=1,
+        help="How many of the validation texts are to get the same label with --early-exit as from all layers.",
+    ),
+]
+FreezeModel = Annotated[
+    bool,
+    typer.Option(
+        "--freeze-model", help="Leave a fine-tuned --base as it is, and train the head of --early-exit alone."
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where a training into --out stopped.")]
 ValidationShare = Annotated[
     float, typer.Option(min=0.01, max=0.5, help="How much of the data is set aside without --validation.")
@@ -128,6 +151,10 @@ def train(
     test: Test = None,
     task: Task = "auto",
     freeze_encoder: FreezeEncoder = False,
+    early_exit: EarlyExit = False,
+    exit_layer: ExitLayer = None,
+    exit_agreement: ExitAgreement = 0.999,
+    freeze_model: FreezeModel = False,
     resume: Resume = False,
     text_field: TextField = "text",
     label_field: LabelField = "label",
@@ -154,6 +181,9 @@ def train(
     Example: `winnow train --base minilm --data train.jsonl --test test.jsonl --out intents`
 
     Head alone: `winnow train --base minilm --data train.csv --freeze-encoder --out quick`
+
+    Two stages of a model that is there: `winnow train --base intents/hf --early-exit --freeze-model --data train.jsonl
+    --out faster`
     """
     wanted = {key: value for key, value in locals().items() if key not in ("text_field", "label_field")}
     wanted["share"] = wanted.pop("validation_share")

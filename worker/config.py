@@ -26,6 +26,7 @@ from worker.errors import ConfigError
 from worker.sections import (
     OWNED_PROPERTIES,
     BatchingSettings,
+    CacheSettings,
     DeadLetterSettings,
     DecisionSettings,
     EntitySettings,
@@ -49,6 +50,7 @@ __all__ = [
     "MASK",
     "OWNED_PROPERTIES",
     "BatchingSettings",
+    "CacheSettings",
     "DeadLetterSettings",
     "DecisionSettings",
     "EntitySettings",
@@ -104,6 +106,7 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     entities: EntitySettings = EntitySettings()
     decision: DecisionSettings = DecisionSettings()
+    cache: CacheSettings = CacheSettings()
     serving: ServingSettings = ServingSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     logging: LoggingSettings = LoggingSettings()

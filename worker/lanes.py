@@ -9,10 +9,10 @@ from __future__ import annotations
 import queue
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from worker.errors import StageError
-from worker.pipeline.messages import Partial, Rejection, Result
+from worker.pipeline.messages import Classification, Rejection, Result, Unsure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 
 
 class Completed(NamedTuple):
-    """A batch that went through a lane, with one outcome an item, in order."""
+    """A batch that went through a lane."""
 
     batch: Batch
-    outcomes: list[Said]
+    items: Sequence[Item]
+    """Those that are done with, in order."""
+    outcomes: Sequence[Said]
+    """Of each of these."""
+    unsure: Sequence[Item]
+    """Those that have to go on, with the states from which they do."""
     queued: float
     """Seconds between submission and start."""
     seconds: float
@@ -156,13 +161,16 @@ class Lanes:
         try:
             while (job := self._todo.get()) is not None:
                 submitted, batch = job
-                started = self._clock()
-                outcomes = self._outcomes(lane, batch.items)
-                self._done.put(Completed(batch, outcomes, started - submitted, self._clock() - started))
+                self._done.put(self._completed(lane, batch, submitted))
         except BaseException as error:  # noqa: BLE001 - whatever ends this thread must end the process
             self._done.put(error)
 
-    def _outcomes(self, lane: _Lane, items: Sequence[Item]) -> list[Said]:
+    def _completed(self, lane: _Lane, batch: Batch, submitted: float) -> Completed:
+        started = self._clock()
+        said = self._outcomes(lane, batch.items)
+        return Completed(batch, *_parted(batch.items, said), started - submitted, self._clock() - started)
+
+    def _outcomes(self, lane: _Lane, items: Sequence[Item]) -> list[Said | Unsure]:
         outcomes = self._bisect(lane, items)
         if all(isinstance(outcome, Rejection) for outcome in outcomes):
             # Not one row came through: if a known good text fails too, the messages are not to blame.
@@ -170,7 +178,7 @@ class Lanes:
                 lane.run.check()
         return outcomes
 
-    def _bisect(self, lane: _Lane, items: Sequence[Item]) -> list[Said]:
+    def _bisect(self, lane: _Lane, items: Sequence[Item]) -> list[Said | Unsure]:
         try:
             return self._run(lane, items)
         except Exception as error:  # noqa: BLE001 - any failure of a run is isolated to its culprit
@@ -179,17 +187,28 @@ class Lanes:
         half = len(items) // 2
         return self._bisect(lane, items[:half]) + self._bisect(lane, items[half:])
 
-    def _alone(self, lane: _Lane, items: Sequence[Item], kind: str) -> Said:
+    def _alone(self, lane: _Lane, items: Sequence[Item], kind: str) -> Said | Unsure:
         """One more try: a run that was stopped while the whole process stood still says nothing of its message."""
         try:
             return self._run(lane, items)[0]
         except Exception:  # noqa: BLE001 - as above
             return Rejection("infer", "model-error", f"The model failed on this message ({kind}).", kind)
 
-    def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Said]:
+    def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Said | Unsure]:
         with lane.timed(self._clock):
             said = lane.run(items)
         return [
-            one if isinstance(one, Partial) else Result(item.request, one, item.truncated, len(item.ids))
+            Result(item.request, one, item.truncated, len(item.ids)) if isinstance(one, Classification) else one
             for item, one in zip(items, said, strict=True)
         ]
+
+
+def _parted(items: Sequence[Item], said: list[Said | Unsure]) -> tuple[Sequence[Item], Sequence[Said], Sequence[Item]]:
+    """The items that are done with, what is said of them, and those that go on."""
+    unsure = [
+        item._replace(hidden=one.hidden) for item, one in zip(items, said, strict=True) if isinstance(one, Unsure)
+    ]
+    if not unsure:
+        return items, cast("list[Said]", said), ()
+    done = [(item, one) for item, one in zip(items, said, strict=True) if not isinstance(one, Unsure)]
+    return [item for item, _ in done], [one for _, one in done], unsure

@@ -13,7 +13,7 @@ import structlog
 
 from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.decode import decoded
-from worker.pipeline.messages import Forward, Rejection, Result, Skip
+from worker.pipeline.messages import Rejection, Request, Result
 from worker.pipeline.tokenization import portions, tokenize_each
 
 if TYPE_CHECKING:
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from worker.pipeline.decode import Decoder
     from worker.pipeline.encode import Encoder
     from worker.pipeline.ledger import Ledger, Slot
-    from worker.pipeline.messages import Outcome, Partition, Record, Request
+    from worker.pipeline.messages import Forward, Outcome, Partition, Record, Skip
+    from worker.pipeline.repeats import Repeats
     from worker.pipeline.tokenization import Tokenize
     from worker.pipeline.windows import Windows
     from worker.ports import Clock, Delivery, Observer, Source
@@ -53,7 +54,7 @@ class Bounds(NamedTuple):
     in_flight: int
     """Messages taken in and not yet settled."""
     bytes_in_flight: int
-    """Of their values, and of the token ids of long texts that wait."""
+    """Of their values, of the token ids of long texts that wait, and of the states of what waits to go on."""
     commit_interval: float
     drain: float
     """Budget for finishing what is in flight when the worker stops."""
@@ -71,6 +72,8 @@ class Steps(NamedTuple):
     ledger: Ledger
     encode: Encoder
     windows: Windows
+    repeats: Repeats | None = None
+    """None where every text is classified, however often it comes."""
 
 
 class Loop:
@@ -91,7 +94,8 @@ class Loop:
     ) -> None:
         self._source = source
         self._delivery = delivery
-        self._decode, self._tokenize, self._batcher, self._lanes, self._ledger, self._encode, self._windows = steps
+        self._decode, self._tokenize, self._batcher, self._lanes = steps[:4]
+        self._ledger, self._encode, self._windows, self._repeats = steps[4:]
         self._bounds = bounds
         self._breaker = breaker
         self._tombstone = tombstone
@@ -153,7 +157,7 @@ class Loop:
     def _has_room(self) -> bool:
         ledger, bounds = self._ledger, self._bounds
         at_work = ledger.in_flight - self._delivery.waiting
-        held = ledger.bytes_in_flight + self._windows.bytes
+        held = ledger.bytes_in_flight + self._windows.bytes + self._batcher.bytes
         return at_work + POLL_LIMIT <= bounds.in_flight and held < bounds.bytes_in_flight
 
     def _pause(self, paused: bool) -> None:
@@ -165,14 +169,17 @@ class Loop:
         """Decode, tokenize and batch; whatever is wrong with a record is its outcome."""
         now = self._clock()
         self._observer.consumed(len(records))
+        known = None if self._repeats is None else self._repeats.find
         requests = []
         for record in records:
             slot = self._ledger.open(record, now)
             if record.value is None:
                 self._observer.tombstone()
             found = decoded(record, self._decode, self._tombstone)
-            if isinstance(found, (Rejection, Skip, Forward)):
+            if not isinstance(found, Request):
                 self._ledger.finish(slot, found)
+            elif known is not None and (result := known(found)) is not None:
+                self._ledger.finish(slot, result)
             else:
                 requests.append((slot, found))
         if requests:
@@ -190,19 +197,18 @@ class Loop:
     def _tokenize_some(self, requests: list[tuple[Slot, Request]], texts: list[str]) -> None:
         started = self._clock()
         encoded = tokenize_each(self._tokenize, texts)
-        add, longest, truncated = self._batcher.add, self._windows.longest, 0
+        add, longest = self._batcher.add, self._windows.longest
         for (slot, request), tokens in zip(requests, encoded, strict=True):
             if isinstance(tokens, Rejection):
                 self._ledger.finish(slot, tokens)
                 continue
             ids, cut, spans = tokens
             cut = cut or request.truncated
-            truncated += cut
             if len(ids) > longest:
                 self._windows.add(slot, request, ids, cut)
             else:
                 add(Item(slot, request, ids, cut, slot.arrived, spans))
-        self._observer.tokenized(len(requests), truncated, self._clock() - started)
+        self._observer.tokenized(len(requests), self._clock() - started)
 
     def _advance(self, hurry: CloseReason | None = None) -> None:
         """Take back what the lanes finished, write it out in order, and hand over what is due."""
@@ -213,11 +219,23 @@ class Loop:
         self._delivery.poll()
 
     def _finish(self, completed: Iterable[Completed]) -> None:
-        finish = self._ledger.finish
+        finish, repeats = self._ledger.finish, self._repeats
         for done in completed:
             self._observer.ran(done.batch, done.queued, done.seconds)
-            for slot, outcome in self._windows.outcomes(done.batch.items, done.outcomes):
+            for slot, outcome in self._windows.outcomes(done.items, done.outcomes):
                 finish(slot, outcome)
+                if repeats is not None and isinstance(outcome, Result):
+                    repeats.keep(outcome)
+            if done.unsure:
+                self._go_on(done.unsure)
+
+    def _go_on(self, items: Sequence[Item]) -> None:
+        """Give the batcher what has only been through the first stage, but for what has gone meanwhile."""
+        now = self._clock()
+        self._windows.taken_back([item for item in items if item.slot.dropped])
+        for item in items:
+            if not item.slot.dropped:
+                self._batcher.add(item._replace(arrived=now))
 
     def _feed(self) -> None:
         """Give the batcher the next windows of long texts."""
@@ -251,6 +269,8 @@ class Loop:
         now = self._clock()
         self._lanes.watch()
         self._observer.state(self._ledger.in_flight, self._paused, self._lanes.busy)
+        if (repeats := self._repeats) is not None:
+            self._observer.cache(repeats.hits, repeats.misses, repeats.bytes)
         self._note_rewinds()
         if now - self._last_commit >= self._bounds.commit_interval or self._delivery.full:
             self._last_commit = now

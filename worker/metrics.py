@@ -37,6 +37,7 @@ REASONS = {
     "infer": ("model-error",),
     "encode": ("result-too-large",),
 }  # fmt: skip
+STAGES = ("tokenize", "queue", "infer", "infer_rest")
 KINDS = ("assigned", "revoked", "lost")
 MOST_LABELS = 250
 """Labels, or types of entities, that have series of their own; those beyond share one."""
@@ -51,6 +52,7 @@ class Metrics:
         registry: CollectorRegistry,
         labels: Sequence[str],
         types: Sequence[str] = (),
+        exits: Sequence[int] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Register everything.
@@ -59,6 +61,7 @@ class Metrics:
             registry: where the metrics live.
             labels: what the label of a result may be.
             types: what an entity may be.
+            exits: after how many layers a text may have its result, where that is not the same for all.
             clock: seconds since the epoch, for the time between a message's broker timestamp and its delivery.
         """
         self._clock = clock
@@ -68,21 +71,12 @@ class Metrics:
         self._tombstones = counter("tombstones", "Messages without a value.")
         self._rewinds = counter("rewinds", "Times a partition's offsets went backwards.")
         self._resets = counter("offset_resets", "Times a position was deleted before it was read.")
-        self._register_answers(labels, types)
+        self._register_answers(labels, types, exits)
+        self._register_batches()
+        self._register_cache()
         dead = counter("dead_letters", "Dead letters, by stage and reason.", "stage", "reason")
         self._dead = {(s, r): dead.labels(s, r) for s, reasons in REASONS.items() for r in reasons}
         self._delivered = self._count("delivered", "Results and dead letters acknowledged by the brokers.")
-        self._truncated = counter("truncated", "Messages whose text was cut to fit the model.")
-        self._tokens = counter("tokens", "Tokens classified, without padding.")
-        self._padding = counter("padding_tokens", "Tokens of padding.")
-        closed = counter("batch_closed", "Batches, by why they closed.", "reason")
-        self._closed = {reason: closed.labels(reason.value) for reason in CloseReason}
-        self._batch_messages = histogram("batch_messages", "Messages of a batch.", MESSAGES)
-        self._batch_tokens = histogram("batch_tokens", "Padded tokens of a batch.", TOKENS)
-        stages = histogram(
-            "stage_seconds", "Time in a stage: tokenize a poll; queue and infer a batch.", SECONDS, "stage"
-        )
-        self._tokenize, self._queue, self._infer = (stages.labels(s) for s in ("tokenize", "queue", "infer"))
         self._worker_seconds = self._seconds("worker_seconds", "From poll to acknowledgement, by message.")
         self._end_to_end = self._seconds(
             "end_to_end_seconds", "From the message's broker timestamp to acknowledgement."
@@ -105,7 +99,7 @@ class Metrics:
         self._progressed = clock()
         self._progress.set(self._progressed)
 
-    def _register_answers(self, labels: Sequence[str], types: Sequence[str]) -> None:
+    def _register_answers(self, labels: Sequence[str], types: Sequence[str], exits: Sequence[int]) -> None:
         """Metrics of what the model says: they are counted for each message."""
         registry, by_label, by_type = self._registry, _series(labels), _series(types)
         results = Counts(
@@ -128,8 +122,28 @@ class Metrics:
         actions = Counts("winnow_actions", "Results with an action, by action.", "action", ACTIONS)
         self._actions = actions.register(registry)
         self._abstained = self._count("abstained", "Results for which no score was high enough for a label.")
+        left = Counts("winnow_exits", "Results, by the layers they took.", "layer", list(map(str, exits)))
+        self._exits = dict(zip(exits, left.register(registry).values(), strict=True))
+        self._truncated = self._count("truncated", "Results of texts that were cut to fit the model.")
         self._windowed = self._count("windowed", "Results of texts that were read in windows.")
         self._windows = self._count("windows", "Windows of those texts.")
+
+    def _register_batches(self) -> None:
+        self._tokens = self._counter("tokens", "Tokens that went through the model, without padding; once a stage.")
+        self._padding = self._counter("padding_tokens", "Tokens of padding.")
+        closed = self._counter("batch_closed", "Batches, by why they closed.", "reason")
+        self._closed = {reason: closed.labels(reason.value) for reason in CloseReason}
+        self._batch_messages = self._histogram("batch_messages", "Messages of a batch.", MESSAGES)
+        self._batch_tokens = self._histogram("batch_tokens", "Padded tokens of a batch.", TOKENS)
+        stages = self._histogram(
+            "stage_seconds", "Time in a stage: tokenize a poll; queue, infer and infer_rest a batch.", SECONDS, "stage"
+        )
+        self._tokenize, self._queue, self._infer, self._infer_rest = map(stages.labels, STAGES)
+
+    def _register_cache(self) -> None:
+        self._hits = self._count("cache_hits", "Messages whose text was known, with its result.")
+        self._misses = self._count("cache_misses", "Messages whose text was not, while results are kept.")
+        self._cached = self._gauge("cache_bytes", "Texts and results that are kept.")
 
     def describe(self, model: ModelIdentity, lanes: int) -> None:
         """Say what runs: bundle, versions, lanes."""
@@ -168,8 +182,7 @@ class Metrics:
     def reset(self, times: int) -> None:
         self._resets.inc(times)
 
-    def tokenized(self, records: int, truncated: int, seconds: float) -> None:
-        self._truncated.inc(truncated)
+    def tokenized(self, records: int, seconds: float) -> None:
         self._tokenize.observe(seconds)
 
     def closed(self, batch: Batch) -> None:
@@ -182,10 +195,10 @@ class Metrics:
 
     def ran(self, batch: Batch, queued: float, seconds: float) -> None:
         self._queue.observe(queued)
-        self._infer.observe(seconds)
+        (self._infer_rest if batch.rest else self._infer).observe(seconds)
 
     def result(self, result: Result) -> None:
-        label, score, _, labels, entities, action, abstained = result.classification
+        label, score, _, labels, entities, action, abstained, layer = result.classification
         if labels or entities is not None:
             self._several(result.classification)
         elif label is not None and score is not None:
@@ -196,6 +209,10 @@ class Metrics:
             self._actions[action].value += 1
         if abstained:
             self._abstained.value += 1
+        if layer is not None:
+            self._exits[layer].value += 1
+        if result.truncated:
+            self._truncated.value += 1
         if result.windows > 1:
             self._windowed.value += 1
             self._windows.value += result.windows
@@ -206,6 +223,10 @@ class Metrics:
         for (count, scores), score in found:
             count.value += 1
             scores.observe(score)
+
+    def cache(self, hits: int, misses: int, size: int) -> None:
+        self._hits.value, self._misses.value = hits, misses
+        self._cached.set(size)
 
     def dead_letter(self, rejection: Rejection) -> None:
         self._dead[rejection.stage, rejection.reason].inc()

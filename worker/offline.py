@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from typing import TYPE_CHECKING
 
 from worker.lanes import Lanes
-from worker.pipeline.batcher import Batcher, bucket_edges
 from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Record, Rejection, Result
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
     from worker.app import Model
     from worker.config import BatchingSettings
-    from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import Request
-    from worker.pipeline.tokenization import Encoded
-    from worker.pipeline.windows import Windows
 
-CHUNK = 512
+IN_FLIGHT = 1_024
+"""Requests taken in and not yet answered."""
+PART = 64
+"""Requests taken in at once."""
 RUN_TIMEOUT = 60.0
 WAIT = 1.0
 """Seconds to wait for the lanes before looking after them."""
@@ -40,61 +40,85 @@ class Offline:
 
     def __call__(self, requests: Iterable[Request]) -> Iterator[Result | Rejection]:
         """One outcome a request, in order; holds a bounded number of them at a time."""
-        requests = iter(requests)
-        while chunk := list(itertools.islice(requests, CHUNK)):
-            yield from self._chunk(chunk)
+        way, requests, more = _Way(self._model, self._batching, self._lanes), iter(requests), True
+        while more or way.in_flight:
+            if more and way.in_flight + PART <= IN_FLIGHT:
+                part = list(itertools.islice(requests, PART))
+                more = len(part) == PART
+                yield from way.take_in(part)
+            else:
+                yield from way.turn(WAIT, CloseReason.DRAIN)
 
     def close(self) -> None:
         self._lanes.close(RUN_TIMEOUT)
 
-    def _chunk(self, requests: list[Request]) -> Iterator[Result | Rejection]:
-        ledger, batcher, windows = Ledger(), self._batcher(), self._model.windows(self._batching)
-        slots = [ledger.open(Record("", 0, number, None, None, [], None), 0.0) for number in range(len(requests))]
+
+class _Way:
+    """The way of one stream of requests through the worker's parts."""
+
+    def __init__(self, model: Model, batching: BatchingSettings, lanes: Lanes) -> None:
+        self._tokenize = model.tokenizer
+        self._ledger = Ledger()
+        # Nobody waits for one of them alone: what counts is when all are done.
+        self._batcher = model.batcher(batching, max_delay=math.inf)
+        self._windows = model.windows(batching)
+        self._lanes = lanes
+        self._numbers = itertools.count()
+
+    @property
+    def in_flight(self) -> int:
+        return self._ledger.in_flight
+
+    def take_in(self, requests: list[Request]) -> Iterator[Result | Rejection]:
+        """Tokenize and batch; gives the outcomes that are there meanwhile."""
         texts = [request.text for request in requests]
         for some in portions(texts):
-            encoded = tokenize_each(self._model.tokenizer, texts[some])
-            self._take_in(zip(slots[some], requests[some], encoded, strict=True), ledger, batcher, windows)
+            self._take_in(requests[some], texts[some])
             # Long texts are tokenized a few at a time; the lanes are not to stand idle meanwhile.
-            self._turn(ledger, batcher, windows, 0.0)
-            yield from self._released(ledger)
-        while ledger.in_flight:
-            self._turn(ledger, batcher, windows, WAIT)
-            yield from self._released(ledger)
+            yield from self.turn(0.0)
 
-    def _take_in(
-        self,
-        tokenized: Iterable[tuple[Slot, Request, Encoded | Rejection]],
-        ledger: Ledger,
-        batcher: Batcher,
-        windows: Windows,
-    ) -> None:
-        for slot, request, tokens in tokenized:
+    def _take_in(self, requests: list[Request], texts: list[str]) -> None:
+        encoded = tokenize_each(self._tokenize, texts)
+        for request, tokens in zip(requests, encoded, strict=True):
+            slot = self._ledger.open(Record("", 0, next(self._numbers), None, None, [], None), 0.0)
             if isinstance(tokens, Rejection):
-                ledger.finish(slot, tokens)
+                self._ledger.finish(slot, tokens)
                 continue
             truncated = tokens.truncated or request.truncated
-            if len(tokens.ids) > windows.longest:
-                windows.add(slot, request, tokens.ids, truncated)
+            if len(tokens.ids) > self._windows.longest:
+                self._windows.add(slot, request, tokens.ids, truncated)
             else:
-                batcher.add(Item(slot, request, tokens.ids, truncated, 0.0, tokens.spans))
+                self._batcher.add(Item(slot, request, tokens.ids, truncated, 0.0, tokens.spans))
 
-    def _turn(self, ledger: Ledger, batcher: Batcher, windows: Windows, wait: float) -> None:
-        for item in windows.feed(0.0):
-            batcher.add(item)
-        while self._lanes.room and (batch := batcher.take(0.0, CloseReason.DRAIN)):
-            self._lanes.submit(batch)
+    def turn(self, wait: float, hurry: CloseReason | None = None) -> Iterator[Result | Rejection]:
+        """Keep the lanes at work, and give the outcomes that are next; waits so many seconds for the lanes.
+
+        In a `hurry` what there is of batches goes to them, without it only what is full, or what an idle lane can take.
+        """
+        for item in self._windows.feed(0.0):
+            self._batcher.add(item)
+        self._hand_over(hurry)
         self._lanes.watch()
         if self._lanes.pending:
-            for done in self._lanes.collect(wait):
-                for slot, outcome in windows.outcomes(done.batch.items, done.outcomes):
-                    ledger.finish(slot, outcome)
+            self._collect(wait)
+        return self._released()
 
-    def _released(self, ledger: Ledger) -> Iterator[Result | Rejection]:
-        for slot in ledger.release():
-            ledger.settle(slot)
+    def _hand_over(self, hurry: CloseReason | None) -> None:
+        while self._lanes.room:
+            batch = self._batcher.take(0.0, hurry or (CloseReason.DRAIN if self._lanes.idle else None))
+            if batch is None:
+                return
+            self._lanes.submit(batch)
+
+    def _collect(self, wait: float) -> None:
+        for done in self._lanes.collect(wait):
+            for slot, outcome in self._windows.outcomes(done.items, done.outcomes):
+                self._ledger.finish(slot, outcome)
+            for item in done.unsure:
+                self._batcher.add(item)
+
+    def _released(self) -> Iterator[Result | Rejection]:
+        for slot in self._ledger.release():
+            self._ledger.settle(slot)
             if isinstance(slot.outcome, (Result, Rejection)):
                 yield slot.outcome
-
-    def _batcher(self) -> Batcher:
-        bounds = self._batching
-        return Batcher(bounds.max_messages, bounds.max_tokens, 0.0, bucket_edges(self._model.max_length))

@@ -5,27 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from worker.classifier import OnnxClassifier
+from worker import tasks
+from worker.classifier import EarlyExitClassifier, OnnxClassifier
 from worker.cpu import usable_cores
 from worker.errors import BundleError, ConfigError
 from worker.model import bundle as bundles
+from worker.pipeline.batcher import Batcher, StagedBatcher, bucket_edges
 from worker.pipeline.decision import Decision
 from worker.pipeline.encode import ModelIdentity
 from worker.pipeline.entities import OUTSIDE, read_tags
-from worker.pipeline.infer import OnnxModel
-from worker.pipeline.interpret import Entities, MultiLabel, OfTexts, Regression, SingleLabel
+from worker.pipeline.infer import OnnxModel, StagedModel
+from worker.pipeline.interpret import Entities
 from worker.pipeline.tokenization import TextTokenizer
 from worker.pipeline.windows import Cutter, JoinTexts, JoinTokens, Windows
 from worker.sections import DEFAULT_COMBINE, DecisionSettings, EntitySettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from worker.classifier import EarlyHead
     from worker.model.bundle import Bundle
     from worker.model.manifest import Manifest
+    from worker.pipeline.interpret import Interpreter, OfTexts
     from worker.pipeline.windows import Join
     from worker.ports import Classifier
     from worker.sections import BatchingSettings, ModelSettings
@@ -51,6 +55,13 @@ class Model(NamedTuple):
     """What the group of an entity may be."""
     cutter: Cutter | None = None
     join: Join | None = None
+    exits: tuple[int, ...] = ()
+    """After how many layers a text may have its result, where that is not the same for all."""
+
+    def batcher(self, batching: BatchingSettings, max_delay: float) -> Batcher:
+        """What gathers texts for the lanes; `max_delay` in seconds."""
+        kind = StagedBatcher if self.exits else Batcher
+        return kind(batching.max_messages, batching.max_tokens, max_delay, bucket_edges(self.max_length))
 
     def windows(self, batching: BatchingSettings) -> Windows:
         """For the long texts of one loop."""
@@ -58,15 +69,6 @@ class Model(NamedTuple):
             return Windows()
         in_a_batch = max(1, min(batching.max_messages, batching.max_tokens // self.max_length))
         return Windows(self.cutter, self.join, WINDOW_BATCHES * self.lanes * in_a_batch)
-
-
-class _Parts(NamedTuple):
-    """What an interpretation is made of."""
-
-    bundle: Bundle
-    tokenizer: TextTokenizer
-    entities: EntitySettings
-    decision: Decision
 
 
 def bundle_folder(name: str) -> Path:
@@ -88,7 +90,7 @@ def open_model(
     bundle = bundles.load(bundle_folder(settings.bundle))
     manifest = bundle.manifest
     max_length = _max_length(settings, manifest)
-    interpretation = _interpretation(bundle)
+    interpretation = tasks.interpretation(bundle)
     finds_entities = manifest.task == "token"
     in_windows = settings.long_texts == "windows" and (finds_entities or settings.window_combine != "first")
     _check_entities(entities, bundle)
@@ -99,43 +101,67 @@ def open_model(
         # The probes are texts of the bundle's whole length, whatever the settings cut.
         same = max_length == manifest.max_length and not in_windows
         reading = tokenizer if same else TextTokenizer(bundle.tokenizer_json, manifest.max_length)
-        onnx_model = OnnxModel(str(bundle.model_path), manifest.pad_id)
+        model = _graphs(bundle)
     except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
         raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
 
-    def logits_of(texts: Sequence[str]) -> list[NDArray[np.float32]]:
-        """Of each text: [labels], or [tokens, labels]."""
-        rows = [encoded.ids for encoded in reading(texts)]
-        logits = onnx_model(rows)
-        return [one[: len(row)] if one.ndim == 2 else one for one, row in zip(logits, rows, strict=True)]
-
-    bundles.check_probes(bundle, logits_of)
+    _check_probes(bundle, model, reading)
     canary = reading(["a text that is known to work"])[0].ids
-    _check_padding(bundle, onnx_model, canary)
-    interpret = interpretation(_Parts(bundle, tokenizer, entities, decided))
+    _check_padding(bundle, model, canary)
+    early = manifest.early_exit if settings.early_exit == "auto" else None
+    parts = tasks.Parts(bundle, tokenizer, entities, decided, early)
+    interpret = interpretation(parts)
     cutter = _cutter(settings, tokenizer, max_length) if in_windows else None
     return Model(
         ModelIdentity(manifest.name, bundle.digest),
         tuple(bundle.labels),
         tokenizer,
-        OnnxClassifier(onnx_model, interpret, canary),
+        _classifier(model, interpret, canary, tasks.early_head(parts)),
         max_length,
         settings.lanes or usable_cores(),
         () if finds_entities else _answers(bundle.labels, decided.fallback),
         _groups(bundle.labels, entities) if finds_entities else (),
         cutter,
         _join(cutter, settings, tokenizer, interpret) if cutter else None,
+        (early.layer, early.layers) if early else (),
     )
 
 
-def _check_padding(bundle: Bundle, run: OnnxModel, ids: list[int]) -> None:
+def _graphs(bundle: Bundle) -> OnnxModel | StagedModel:
+    if bundle.manifest.early_exit is None:
+        return OnnxModel(str(bundle.model_path), bundle.manifest.pad_id)
+    return StagedModel(str(bundle.early_path), str(bundle.rest_path), bundle.manifest.pad_id)
+
+
+def _classifier(
+    model: OnnxModel | StagedModel, interpret: Interpreter, canary: Sequence[int], early: EarlyHead | None
+) -> OnnxClassifier:
+    if isinstance(model, StagedModel) and early is not None:
+        return EarlyExitClassifier(model, interpret, canary, early)
+    return OnnxClassifier(model, interpret, canary)
+
+
+def _check_probes(bundle: Bundle, model: OnnxModel | StagedModel, reading: TextTokenizer) -> None:
+    def rows(texts: Sequence[str]) -> list[list[int]]:
+        return [encoded.ids for encoded in reading(texts)]
+
+    def logits_of(texts: Sequence[str]) -> list[NDArray[np.float32]]:
+        """Of each text: [labels], or [tokens, labels]."""
+        ids = rows(texts)
+        return [one[: len(row)] if one.ndim == 2 else one for one, row in zip(model(ids), ids, strict=True)]
+
+    stages = model if isinstance(model, StagedModel) else None
+    bundles.check_probes(bundle, logits_of, None if stages is None else lambda texts: stages.early(rows(texts))[0])
+
+
+def _check_padding(bundle: Bundle, run: OnnxModel | StagedModel, ids: list[int]) -> None:
     """Run two texts of different lengths together: probes run alone, so none of them meets the padding."""
     try:
         run([ids, ids[:1]])
     except Exception as error:  # noqa: BLE001 - whatever the runtime raises
         said = str(error).splitlines()[0][:200]
         raise BundleError(
-            f"{bundle.model_path} cannot run two texts of different lengths together ({said}): correct pad_id = "
+            f"The bundle {bundle.path} cannot run two texts of different lengths together ({said}): correct pad_id = "
             f"{bundle.manifest.pad_id} in {bundles.MANIFEST}, which must be a token of its vocabulary."
         ) from None
 
@@ -147,61 +173,6 @@ def _max_length(settings: ModelSettings, manifest: Manifest) -> int:
             f"{manifest.name} reads. Lower it, or leave it out."
         )
     return settings.max_length or manifest.max_length
-
-
-# Tasks
-
-
-def _single_label(parts: _Parts) -> SingleLabel:
-    manifest = parts.bundle.manifest
-    return SingleLabel(parts.bundle.labels, manifest.temperature, manifest.thresholds, parts.decision)
-
-
-def _multi_label(parts: _Parts) -> MultiLabel:
-    manifest = parts.bundle.manifest
-    return MultiLabel(parts.bundle.labels, manifest.temperature, manifest.thresholds, parts.decision)
-
-
-def _regression(parts: _Parts) -> Regression:
-    labels = parts.bundle.labels
-    if len(labels) != 1:
-        raise BundleError(
-            f"{parts.bundle.path} is a regression with {len(labels)} values; Winnow serves those with one."
-        )
-    return Regression(labels[0], parts.decision)
-
-
-def _entities(parts: _Parts) -> Entities:
-    settings = parts.entities
-    types = frozenset(settings.types) or None
-    group = parts.tokenizer.grouper(
-        parts.bundle.labels,
-        settings.aggregation,
-        types,
-        settings.min_score,
-        whole_characters=settings.whole_characters,
-    )
-    return Entities(group, parts.bundle.manifest.temperature)
-
-
-_TASKS: dict[tuple[str, str], Callable[[_Parts], OfTexts | Entities]] = {
-    ("single-label", "softmax"): _single_label,
-    ("multi-label", "sigmoid"): _multi_label,
-    ("regression", "none"): _regression,
-    ("token", "softmax"): _entities,
-}
-"""By what the manifest says of task and activation."""
-
-
-def _interpretation(bundle: Bundle) -> Callable[[_Parts], OfTexts | Entities]:
-    asked = (bundle.manifest.task, bundle.manifest.activation)
-    if asked not in _TASKS:
-        known = ", ".join(" with ".join(names) for names in _TASKS)
-        raise BundleError(
-            f"{bundle.path} is a bundle for {' with '.join(asked)}, which this version of Winnow cannot serve; it "
-            f"serves {known}."
-        )
-    return _TASKS[asked]
 
 
 # What settings ask of a bundle

@@ -9,7 +9,16 @@ if TYPE_CHECKING:
 
     from worker.pipeline.batches import Batch, Item
     from worker.pipeline.ledger import Slot
-    from worker.pipeline.messages import Classification, Outgoing, Partial, Partition, Record, Rejection, Result
+    from worker.pipeline.messages import (
+        Classification,
+        Outgoing,
+        Partial,
+        Partition,
+        Record,
+        Rejection,
+        Result,
+        Unsure,
+    )
 
 
 class RebalanceListener(Protocol):
@@ -181,8 +190,11 @@ class Delivery(Protocol):
 class Run(Protocol):
     """One lane's right to run the model."""
 
-    def __call__(self, items: Sequence[Item]) -> list[Classification | Partial]:
+    def __call__(self, items: Sequence[Item]) -> Sequence[Classification | Partial | Unsure]:
         """Classify items in one run: whole texts, and windows, of which there are scores alone.
+
+        The first stage of a model in two gives the states of texts that have to go on; they come back as items of
+        another run, with those states, of which all items of a run have some, or none.
 
         Any exception fails the whole run.
         """
@@ -219,7 +231,7 @@ class Observer(Protocol):
     def reset(self, times: int) -> None:
         """A position was not stored any more; what stood there is lost."""
 
-    def tokenized(self, records: int, truncated: int, seconds: float) -> None: ...
+    def tokenized(self, records: int, seconds: float) -> None: ...
 
     def closed(self, batch: Batch) -> None: ...
 
@@ -227,6 +239,9 @@ class Observer(Protocol):
         """A batch went through a lane: seconds waited in the lanes' queue and seconds it ran."""
 
     def result(self, result: Result) -> None: ...
+
+    def cache(self, hits: int, misses: int, size: int) -> None:
+        """Texts whose result was known and those whose was not, since the start, and bytes of what is kept."""
 
     def dead_letter(self, rejection: Rejection) -> None: ...
 

@@ -30,6 +30,7 @@ Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
 Properties = dict[str, str | int | float | bool]
 
 DEFAULT_COMBINE: Final = "mean"
+LEAST_CACHE_BYTES = 1_048_576
 AT_LEAST_ONCE_INTERVAL_MS = 1_000
 EXACTLY_ONCE_INTERVAL_MS = 100
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -222,6 +223,8 @@ class ModelSettings(Section):
     """Tokens that neighbours share: Hugging Face's stride, an overlap; at most half a window, None takes an eighth."""
     window_combine: Literal["max", "mean", "first"] = DEFAULT_COMBINE
     """How the windows' scores become one, by label. `first` alone decides: others are not run. Not for entities."""
+    early_exit: Literal["auto", "off"] = "auto"
+    """`auto`: with bundles that can, a text that is clear after a few layers takes no more; `off`: all take all."""
     run_timeout_ms: Annotated[int, Field(ge=100)] = 30_000
     """A run of the model that takes longer is stopped."""
 
@@ -273,6 +276,22 @@ class DecisionSettings(Section):
         if None not in (self.accept_score, self.review_score) and self.review_score > self.accept_score:  # type: ignore[operator]
             raise ValueError(f"review_score {self.review_score} is above accept_score {self.accept_score}")
         return self
+
+
+class CacheSettings(Section):
+    """Of results, by text: a message whose text was classified lately has the same result without the model."""
+
+    max_bytes: Annotated[int, Field(ge=0, le=68_719_476_736)] = 16_777_216
+    """Texts and results that are kept at most, in bytes; 0 keeps none. By default room for some 20,000 SMS."""
+
+    @field_validator("max_bytes")
+    @classmethod
+    def _of_use(cls, value: int) -> int:
+        if 0 < value < LEAST_CACHE_BYTES:
+            raise ValueError(
+                f"{value} bytes hold next to nothing: give {LEAST_CACHE_BYTES:,} or more, or 0 for no cache"
+            )
+        return value
 
 
 class ServingSettings(Section):

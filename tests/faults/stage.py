@@ -16,6 +16,8 @@ from tests.faults.accounts import Account, account, recovery
 from tests.faults.feeding import Feeder
 from tests.faults.fleet import FaultyWorker
 from tests.faults.reading import ConcurrentReader
+from worker.audit import Options, audit
+from worker.config import load
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -130,8 +132,11 @@ class Stage:
         try:
             self.reader.until(lambda: len(self.reader.sources) >= self.feeder.written, quiet)
         except AssertionError as error:
-            said = "\n".join(worker.explained() for worker in self.workers[-3:])
-            raise AssertionError(f"{error}; {self.feeder.written} were fed\n{said}") from None
+            raise AssertionError(f"{error}; {self._explained()}") from None
+
+    def _explained(self) -> str:
+        said = "\n".join(worker.explained() for worker in self.workers[-3:])
+        return f"{self.feeder.written} were fed, {len(self.reader.records)} read\n{said}"
 
     def inputs(self) -> dict[Place, str | None]:
         """What is stored in the input, and the ids of what has one."""
@@ -160,14 +165,24 @@ class Stage:
         if self.row.delivery == EXACTLY_ONCE and not aborted_shows:
             assert final.doubled == 0, final
             assert meanwhile.doubled == 0, meanwhile
+        if not aborted_shows:
+            self._audited(final)
         return final
+
+    def _audited(self, counted: Account) -> None:
+        """`winnow audit`, which counts in another way, comes to the same."""
+        asked = self._settings | {"kafka__bootstrap_servers": self.broker.bootstrap_servers}
+        settings = load(None, [f"{name.replace('__', '.', 1)}={value}" for name, value in asked.items()])
+        report = audit(settings, Options(scores=False, all_processed=True))
+        assert report.ok, report.document()
+        assert report.total.copies == counted.doubled, report.document()
 
     def recovered(self, since: float, partitions: Collection[int] | None = None, seconds: float = 120.0) -> float:
         """Wait until something new came of those partitions after a moment (of `time.time`); note how long it took."""
         wanted = range(self.partitions) if partitions is None else partitions
         deadline = time.monotonic() + seconds
         while (took := recovery(self._since(since), wanted, since)) is None:
-            assert time.monotonic() < deadline, f"no recovery within {seconds:g} s\n{self.workers[-1].said[-2_000:]}"
+            assert time.monotonic() < deadline, f"no recovery within {seconds:g} s; {self._explained()}"
             if self.reader.failed is not None:
                 raise self.reader.failed
             time.sleep(reading.TICK)

@@ -326,6 +326,7 @@ def test_every_setting_is_documented():
         (["decision.review_score=0.5"], "need an accept_score"),
         (["decision.unwanted_labels=spam"], "need an accept_score"),
         (["decision.accept_score=0.5", "decision.review_score=0.6"], "review_score 0.6 is above accept_score 0.5"),
+        (["cache.max_bytes=16"], "16 bytes hold next to nothing: give 1,048,576 or more, or 0 for no cache"),
         (["decision.accept_score=inf"], "decision.accept_score is wrong"),
         (["entities.aggregation=last"], "entities.aggregation is wrong"),
         (["entities.min_score=1.1"], "entities.min_score is wrong"),

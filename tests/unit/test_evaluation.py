@@ -38,7 +38,9 @@ def relabelled(folder, labels, thresholds):
     shutil.copytree(DEFAULT_BUNDLE, folder)
     loaded = bundles.load(folder)
     config = orjson.loads((folder / bundles.CONFIG).read_bytes()) | {"id2label": labels}
-    files = {name: (folder / name).read_bytes() for name in bundles.FILES} | {bundles.CONFIG: orjson.dumps(config)}
+    files = {name: (folder / name).read_bytes() for name in loaded.manifest.files} | {
+        bundles.CONFIG: orjson.dumps(config)
+    }
     bundles.replace(
         folder, files, loaded.manifest.model_dump(mode="json", exclude={"files"}) | {"thresholds": thresholds}
     )
@@ -311,7 +313,7 @@ def test_several_labels_are_parted_in_a_column_of_any_name(tmp_path):
     bundle = relabelled(tmp_path / "several", {"0": "ham", "1": "spam"}, {})
     loaded = bundles.load(bundle)
     fields = loaded.manifest.model_dump(mode="json", exclude={"files"})
-    files = {name: (bundle / name).read_bytes() for name in bundles.FILES}
+    files = {name: (bundle / name).read_bytes() for name in loaded.manifest.files}
     bundles.replace(bundle, files, fields | {"task": "multi-label", "activation": "sigmoid", "evaluation": []})
     table = tmp_path / "ml.csv"
     rows = ("a prize to claim,ham|spam", "see you at lunch,ham", "free prize now,spam", "ok,")

@@ -15,10 +15,11 @@ import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.kit import InlineLanes, StubClassifier, TickingClock, bench
+from tests.kit import InlineLanes, StagedClassifier, TickingClock, bench
 from worker.loop import POLL_LIMIT
 from worker.memory import MemoryLog, MemoryTransactions
 from worker.pipeline.messages import Destination, Outgoing
+from worker.pipeline.repeats import Repeats
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         self.transactions = MemoryTransactions(self.log)
         self.transactions.visible = self.seen
         self.worker = bench(
-            StubClassifier(before), inline=True, log=self.log, transactions=self.transactions, clock=self.clock,
+            StagedClassifier(lambda text: "o" in text, before), inline=True, repeats=Repeats(1 << 20),
+            log=self.log, transactions=self.transactions, clock=self.clock,
             lanes=self.lanes, commit_interval=self.interval, in_flight=IN_FLIGHT, drain=0.2, revoke=0.2,
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from tests.kit import FakeClock, InlineLanes, StubClassifier, item, says
+from tests.kit import ALL, FIRST, FakeClock, InlineLanes, StagedClassifier, StubClassifier, item, says
 from worker.errors import StageError
 from worker.lanes import Lanes
 from worker.pipeline.batches import Batch, CloseReason, Item
@@ -18,6 +18,9 @@ from worker.pipeline.messages import Classification, Rejection, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from worker.lanes import Completed
+    from worker.pipeline.messages import Said
 
 TIMEOUT = 30.0
 PATIENCE = 20.0
@@ -121,6 +124,45 @@ def test_a_message_that_fails_by_chance_is_tried_once_more():
         lanes.submit(batch("shaky", "firm"))
         (done,) = lanes.collect()
         assert [type(outcome) for outcome in done.outcomes] == [wanted, Result]
+
+
+def test_texts_that_go_on_come_back_apart_with_their_states():
+    """What is sure has its outcome; what is not comes back as items whose next run is of the other stage."""
+    classifier = StagedClassifier(lambda text: text in {"b", "d"})
+    lanes = InlineLanes(classifier, 1, FakeClock(), TIMEOUT)
+    lanes.submit(batch("a", "b", "c", "d"))
+    (done,) = lanes.collect()
+    assert [one.request.text for one in done.items] == ["a", "c"]
+    assert [outcome.classification.layer for outcome in done.outcomes] == [FIRST, FIRST]
+    assert [one.request.text for one in done.unsure] == ["b", "d"]
+    lanes.submit(Batch(tuple(done.unsure), 3, CloseReason.DRAIN))
+    (rest,) = lanes.collect()
+    assert rest.batch.rest
+    assert [outcome.classification for outcome in rest.outcomes] == [says(t)._replace(layer=ALL) for t in ("b", "d")]
+    assert rest.unsure == ()
+    assert classifier.stages == ["early", "rest"]
+
+
+def told_of(done: Completed) -> list[tuple[Item, Said]]:
+    return list(zip(done.items, done.outcomes, strict=True))
+
+
+@pytest.mark.parametrize("failing", ["early", "rest"])
+def test_culprits_are_found_in_either_stage(failing: str):
+    """A run that fails is bisected whether it is of the first stage or of the rest; nobody else is blamed."""
+
+    def before(texts: list[str]) -> None:
+        if classifier.stages[-1] == failing and "bad" in texts:
+            raise RuntimeError
+
+    classifier = StagedClassifier(before=before)
+    lanes = InlineLanes(classifier, 1, FakeClock(), TIMEOUT)
+    lanes.submit(batch("a", "bad", "b", "c"))
+    (early,) = lanes.collect()
+    lanes.submit(Batch(tuple(early.unsure), 3, CloseReason.DRAIN))
+    (rest,) = lanes.collect()
+    told = {one.request.text: type(said) for done in (early, rest) for one, said in told_of(done)}
+    assert told == {"a": Result, "bad": Rejection, "b": Result, "c": Result}
 
 
 def test_a_rejection_names_the_error_and_not_the_text():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
@@ -62,6 +63,18 @@ def test_a_batch_counts_its_messages_tokens_and_padding(metrics, value):
     assert (value("tokens_total"), value("padding_tokens_total")) == (18, 12)
     assert (value("batch_messages_sum"), value("batch_tokens_sum")) == (3, 30)
     assert (value("stage_seconds_sum", stage="queue"), value("stage_seconds_sum", stage="infer")) == (0.25, 0.5)
+
+
+def test_the_stages_of_an_early_exit_are_told_apart(registry, value):
+    """Results by the layers they took, from the start at zero, and runs by what they went through."""
+    metrics = Metrics(registry, ["ham"], exits=[2, 6])
+    assert [value("exits_total", layer=layer) for layer in "26"] == [0, 0]
+    for layer in (2, 6, 2):
+        metrics.result(Result(REQUEST, Classification("ham", 0.75, {}, layer=layer), False, 3))
+    assert [value("exits_total", layer=layer) for layer in "26"] == [2, 1]
+    rest = item(Ledger(), 0, 3, 0.0)._replace(hidden=np.zeros((3, 2), np.float32))
+    metrics.ran(Batch((rest,), 3, CloseReason.IDLE), 0.25, 0.5)
+    assert [value("stage_seconds_sum", stage=stage) for stage in ("infer", "infer_rest")] == [0, 0.5]
 
 
 def test_outcomes_are_counted_by_label_and_by_reason(metrics, value):

@@ -10,7 +10,7 @@ import pytest
 from tests.kit import LABELS, MODEL, StubClassifier, says, tokenize
 from worker.app import Model
 from worker.config import BatchingSettings
-from worker.offline import CHUNK, Offline
+from worker.offline import IN_FLIGHT, Offline
 from worker.pipeline.messages import Rejection, Request, Result
 from worker.pipeline.tokenization import PORTION_CHARACTERS
 
@@ -39,8 +39,8 @@ def requests(count: int) -> list[Request]:
 
 
 def test_outcomes_come_in_the_order_of_the_requests(offline):
-    """One outcome a request, in order, whatever the batches, over several chunks."""
-    asked = requests(CHUNK + 100)
+    """One outcome a request, in order, whatever the batches, more than are held at a time."""
+    asked = requests(IN_FLIGHT + 100)
     outcomes = list(offline(StubClassifier())(asked))
     assert [o.request for o in outcomes if isinstance(o, Result)] == asked
     assert all(o.classification == says(o.request.text) for o in outcomes if isinstance(o, Result))
@@ -58,8 +58,8 @@ def test_a_failing_text_is_a_rejection_in_its_place(offline):
     assert [type(o) for o in outcomes] == [Result] * 5 + [Rejection] + [Result] * 3
 
 
-def test_an_endless_stream_is_read_a_chunk_at_a_time(offline):
-    """Results come while the input goes on; no more than a chunk is read ahead."""
+def test_an_endless_stream_is_read_a_few_at_a_time(offline):
+    """Results come while the input goes on; no more is read ahead than may be in flight."""
     read = 0
 
     def endless() -> Iterator[Request]:
@@ -71,7 +71,7 @@ def test_an_endless_stream_is_read_a_chunk_at_a_time(offline):
     outcomes = offline(StubClassifier())(endless())
     for _ in range(10):
         next(outcomes)
-    assert read <= CHUNK
+    assert read <= IN_FLIGHT
 
 
 def test_nothing_gives_nothing(offline):

@@ -65,7 +65,7 @@ def test_results_conform(id_, place, all_scores, truncated, with_scores, tokens)
     """Every result the encoder writes conforms, with and without all scores, with and without a timestamp."""
     partition, offset, timestamp = place
     labels = {f"label-{i}": score for i, score in enumerate(all_scores)}
-    said = Classification("label-0", all_scores[0], labels)
+    said = Classification("label-0", all_scores[0], labels, layer=2 if with_scores else None)
     encode = Encoder(MODEL, with_scores, ["*"], 1_000_000)
     source = record(offset, b"{}", partition=partition, timestamp=timestamp)
     outgoing, _ = encode(source, Result(Request(id_, "text", truncated), said, truncated, tokens))
@@ -82,7 +82,7 @@ def test_results_conform(id_, place, all_scores, truncated, with_scores, tokens)
         {"tokens": 0}, {"tokens": 1.5},
         {"source": {"topic": "in", "partition": 0, "offset": 0}}, {"model": {"name": "a", "digest": "XYZ"}},
         {"scores": {}}, {"truncated": "no"}, {"action": "keep"}, {"windows": 1}, {"entities": []},
-        {"labels": [{"label": "ham"}]}, {"labels": [{"label": "ham", "score": 1.1}]},
+        {"layer": 0}, {"labels": [{"label": "ham"}]}, {"labels": [{"label": "ham", "score": 1.1}]},
     ],
 )  # fmt: skip
 def test_the_result_schema_is_strict(damage: dict[str, object]):
@@ -108,6 +108,7 @@ def test_the_kinds_of_results_do_not_mix():
     _, _, several, entities = validator("result").schema["examples"]
     assert not validator("result").is_valid(entities | {"label": "a", "score": 0.5})
     assert not validator("result").is_valid(entities | {"labels": []})
+    assert not validator("result").is_valid(entities | {"layer": 2})
     assert not validator("result").is_valid(entities | {"entities": [{"entity_group": "PER", "score": 0.5}]})
     assert not validator("result").is_valid(several | {"label": None})
     assert validator("result").is_valid(several | {"label": None, "labels": []})

@@ -1,4 +1,4 @@
-"""Bundles whose graphs are a table: what they say of a token depends on that token alone."""
+"""Bundles whose graphs are a table: what they say of a token depends on that token alone. And one in two stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import orjson
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from worker.model import bundle
+from worker.model import bundle, random_bundle
+from worker.model.assemble import Encode, config_json, graphs, probes, static_int8
 from worker.model.manifest import Probe, Quantization
 from worker.pipeline.infer import OnnxModel
 from worker.pipeline.tokenization import TextTokenizer
@@ -97,5 +98,35 @@ def write(path: Path, task: str, logits: Mapping[str, Sequence[float]], labels: 
         {
             "name": "toy", "licence": "Apache-2.0", "task": task, "activation": ACTIVATIONS[task],
             "max_length": MAX_LENGTH, "quantization": stored, "probes": probes, "probe_tolerance": 1e-4, **fields,
+        },
+    )  # fmt: skip
+
+
+LAYER, LAYERS, LONGEST = 1, 3, 40
+"""Of the bundle in two stages."""
+
+
+def write_staged(path: Path, threshold: float, **fields: Any) -> Bundle:
+    """A bundle with an early exit: a small DistilBERT of random weights, in INT8."""
+    sizes = {"dim": 32, "hidden_dim": 64, "n_layers": LAYERS, "n_heads": 2, "vocab_size": 4 + len(WORDS)}
+    more = {"model_type": "distilbert", "activation": "gelu", "pad_token_id": 0, "early_exit_layer": LAYER}
+    config = config_json({**sizes, **more, "max_position_embeddings": LONGEST}, ("pro", "con"))
+    tensors = random_bundle.random_checkpoint(config)
+    # Enough for texts to differ: the weights are meant for real sizes.
+    tensors = {n: tensor if tensor.ndim == 1 else 8 * tensor for n, tensor in tensors.items()}
+    for name in ("pre_classifier", "classifier"):
+        for part in ("weight", "bias"):
+            tensors[f"early_exit.{name}.{part}"] = np.roll(tensors[f"{name}.{part}"], 1, -1)
+    encode = Encode(tokenizer_json().encode(), LONGEST)
+    made = graphs(config, tensors, encode([" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]))
+    early = {"layer": LAYER, "layers": LAYERS, "temperature": 0.2, "threshold": threshold, "agreement": 1, "left": 0.5}
+    return bundle.write(
+        path,
+        {**made.files(), bundle.TOKENIZER: tokenizer_json().encode(), bundle.CONFIG: orjson.dumps(config)},
+        {
+            "name": "staged", "licence": "Apache-2.0", "task": "single-label", "activation": "softmax",
+            "temperature": 0.2, "max_length": LONGEST, "quantization": static_int8("its words", len(WORDS)),
+            "early_exit": early, "probes": probes(made.quantized, encode, PROBES, made.stages), "probe_tolerance": 0.1,
+            **fields,
         },
     )  # fmt: skip

@@ -64,6 +64,8 @@ class Measured(NamedTuple):
     answers: Answers
     changed: dict[str, Any]
     """The settings that have a say and are not the defaults."""
+    whole: Answers | None = None
+    """What it says where every text goes through all layers, of a bundle with early exit."""
 
     @property
     def title(self) -> str:
@@ -75,7 +77,13 @@ class Measured(NamedTuple):
 
         named = {"name": self.bundle.manifest.name, "digest": self.bundle.digest}
         said = {"settings": self.changed, "notes": list(self.answers.notes)}
-        return {"bundle": named, **said, **measure(self.answers)}
+        whole = {} if self.whole is None else {"all_layers": measure(self.whole), "same_label": self.same_label}
+        return {"bundle": named, **said, **measure(self.answers), **whole}
+
+    @property
+    def same_label(self) -> float | None:
+        """How many texts get the same label as from all layers."""
+        return None if self.whole is None else round(float((self.answers.decided == self.whole.decided).mean()), 4)
 
 
 def evaluate(options: Options) -> None:
@@ -98,7 +106,9 @@ def evaluate(options: Options) -> None:
         typer.echo(orjson.dumps(one.document(), option=orjson.OPT_INDENT_2))
     else:
         console = Console()
-        show_figures(console, one.answers, f"{one.title} on {options.data.name}")
+        show_figures(console, one.answers, f"{one.title} on {options.data.name}", one.whole)
+        if one.same_label is not None:
+            console.print(f"{one.same_label:.2%} of the texts get the same label as from all layers.")
         show_notes(console, one.answers)
         show_settings(console, one.changed)
 
@@ -119,7 +129,9 @@ def _serving(options: Options) -> Serving:
 
 
 def _measured(bundle: Bundle, texts: Labelled, serving: Serving) -> Measured:
-    return Measured(bundle, answered(bundle, texts, serving), serving.changed())
+    found = answered(bundle, texts, serving)
+    whole = None if found.left is None else answered(bundle, texts, serving.all_layers())
+    return Measured(bundle, found, serving.changed(), whole)
 
 
 def labelled(bundle: Bundle, data: Path, fields: Fields) -> Labelled:
@@ -152,12 +164,13 @@ def answered(bundle: Bundle, texts: Labelled, serving: Serving | None = None) ->
     return replace(found, notes=() if texts.note is None else (texts.note,))
 
 
-def show_figures(console: Console, answers: Answers, title: str) -> None:
-    """Tables of the figures as a whole, by label, and of entities by type."""
+def show_figures(console: Console, answers: Answers, title: str, whole: Answers | None = None) -> None:
+    """Tables of the figures as a whole, by label, and of entities by type; beside them those of all layers, `whole`."""
     from worker.model.evaluation.measure import entity_kinds, measure
 
     found = measure(answers)
-    console.print(_overall([found], [title]))
+    more = [] if whole is None else [measure(whole)]
+    console.print(_overall([found, *more], [title, "all layers"][: 1 + len(more)]))
     for kind, words in entity_kinds(found).items():
         console.print(_by_label({**found[kind]["types"], "all": found[kind]}, words))
     if "labels" in found and answers.task != "token":

@@ -189,7 +189,7 @@ def _report(imported: Imported, console: Console, as_json: bool) -> None:
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
     said = f"{made.manifest.name} ({made.digest}), {made.manifest.task}, {counted(len(made.labels), 'label')}"
-    typer.echo(f"{made.path}: {said}, {made.model_path.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{made.path}: {said}, {made.graph_bytes / 1e6:.1f} MB")
 
 
 def _show(notes: Sequence[str], comparison: Comparison | None, console: Console) -> None:

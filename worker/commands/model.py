@@ -17,7 +17,7 @@ from worker.model.words import counted
 
 if TYPE_CHECKING:
     from worker.model.bundle import Bundle
-    from worker.model.manifest import Evaluation, Figures, Manifest, Quantization
+    from worker.model.manifest import EarlyExit, Evaluation, Figures, Manifest, Quantization
 
 
 def show(name: str, as_json: bool) -> None:
@@ -60,7 +60,8 @@ def _facts(bundle: Bundle, manifest: Manifest) -> list[tuple[str, str]]:
         ("thresholds", ", ".join(f"{label} {least:g}" for label, least in manifest.thresholds.items())),
         ("temperature", f"{manifest.temperature:g}"),
         ("max_length", f"{manifest.max_length} tokens"),
-        ("size", f"{bundle.model_path.stat().st_size / 1e6:.1f} MB"),
+        ("early exit", _early_exit(manifest.early_exit)),
+        ("size", f"{bundle.graph_bytes / 1e6:.1f} MB"),
         ("quantization", _quantization(manifest.quantization)),
         ("FP32 parts", ", ".join(manifest.quantization.fp32_parts)),
         ("calibration", _calibration(manifest.quantization)),
@@ -70,6 +71,16 @@ def _facts(bundle: Bundle, manifest: Manifest) -> list[tuple[str, str]]:
         *((name, f"SHA-256 {digest}") for name, digest in manifest.files.items()),
         ("probes", f"{len(manifest.probes)}, within {manifest.probe_tolerance:g}"),
     ]
+
+
+def _early_exit(found: EarlyExit | None) -> str:
+    if found is None:
+        return ""
+    return (
+        f"after layer {found.layer} of {found.layers} from a probability of {found.threshold:.4f} on (temperature "
+        f"{found.temperature:g}); of {counted(found.texts, 'validation text')} {found.left:.1%} left, and "
+        f"{found.agreement:.2%} had the same label"
+    )
 
 
 def _quantization(found: Quantization) -> str:
@@ -95,20 +106,22 @@ def _agreement(found: Quantization) -> str:
 def _figures(evaluation: Evaluation) -> Table:
     title, caption = Text(f"{evaluation.channel}: {counted(evaluation.texts, 'text')}"), Text(evaluation.note)
     table = Table(title=title, title_justify="left", caption=caption if evaluation.note else None)
-    for column in ("label", "texts", "precision", "recall", "F1", "F1 in FP32"):
-        table.add_column(column, justify="left" if column == "label" else "right")
     found, exact = evaluation.quantized, evaluation.fp32
+    early = evaluation.early_exit and evaluation.early_exit.figures
+    more = ("F1 with early exit",) if early else ()
+    for column in ("label", "texts", "precision", "recall", "F1", "F1 in FP32", *more):
+        table.add_column(column, justify="left" if column == "label" else "right")
     for label in found.f1:
         table.add_row(
             Text(label),
             str(evaluation.per_label.get(label, 0)),
             *(f"{values.get(label, 0.0):.4f}" for values in (found.precision, found.recall, found.f1)),
             f"{exact.f1[label]:.4f}" if exact and label in exact.f1 else "",
+            *([f"{early.f1[label]:.4f}"] if early else []),
         )
     for name, value in _overall(found).items():
-        table.add_row(
-            Text(name), "", "", "", f"{value:.4f}", f"{_overall(exact)[name]:.4f}" if exact else "", style="bold"
-        )
+        others = [f"{_overall(each)[name]:.4f}" if each else "" for each in ((exact, early) if early else (exact,))]
+        table.add_row(Text(name), "", "", "", f"{value:.4f}", *others, style="bold")
     return table
 
 

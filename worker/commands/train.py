@@ -44,7 +44,8 @@ def train(wanted: dict[str, Any], fields: Fields) -> None:
         raise typer.Exit(STOPPED) from None
     from worker.model.training.run import BUNDLE, HF, REPORT
 
-    show_figures(Console(), trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}")
+    whole = trained.whole if trained.answers.left is not None else None
+    show_figures(Console(), trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}", whole)
     show_notes(Console(), trained.answers)
     _say_where(options.out, (HF, BUNDLE, REPORT))
 

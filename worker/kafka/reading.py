@@ -158,9 +158,11 @@ class Reading:
     def _setting(self, topic: str, name: str) -> str | None:
         asked = ConfigResource(ResourceType.TOPIC, topic)
         try:
-            return self._admin.describe_configs([asked], request_timeout=self._patience)[asked].result()[name].value
+            settings = self._admin.describe_configs([asked], request_timeout=self._patience)[asked].result()
         except KafkaException:
             return None
+        value: str | None = settings[name].value
+        return value
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
         """The records of a partition from `first` on, in order, without those from `end` on.

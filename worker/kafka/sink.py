@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 
@@ -12,7 +13,7 @@ from worker.kafka.writer import Writer, undeliverable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from confluent_kafka import KafkaError
+    from confluent_kafka import KafkaError, Message
 
     from worker.config import KafkaSettings
     from worker.pipeline.messages import Outgoing
@@ -26,18 +27,10 @@ class KafkaSink:
         self._writer = Writer(kafka, max_bytes, clock)
 
     def send(self, outgoing: Outgoing, delivered: Callable[[], None]) -> None:
-        topic = self._writer.topic(outgoing)
-
-        def report(error: KafkaError | None, _: Any) -> None:
-            if error is not None:
-                self._writer.fail(undeliverable(topic, error))
-            else:
-                self._deliver(delivered)
-
         try:
-            self._writer.produce(outgoing, report)
+            self._writer.produce(outgoing, partial(self._report, delivered))
         except KafkaException as error:
-            raise undeliverable(topic, error.args[0]) from None
+            raise undeliverable(self._writer.topic(outgoing), error.args[0]) from None
 
     def poll(self) -> None:
         self._writer.poll()
@@ -48,8 +41,11 @@ class KafkaSink:
 
     # A callback of the client: it never raises.
 
-    def _deliver(self, delivered: Callable[[], None]) -> None:
+    def _report(self, delivered: Callable[[], None], error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._writer.fail(undeliverable(message.topic() or "", error))
+            return
         try:
             delivered()
-        except Exception as error:  # noqa: BLE001 - raised again by `poll`
-            self._writer.fail(DeliveryError(f"An acknowledgement failed with {type(error).__name__}."))
+        except Exception as failed:  # noqa: BLE001 - raised again by `poll`
+            self._writer.fail(DeliveryError(f"An acknowledgement failed with {type(failed).__name__}."))

@@ -111,23 +111,27 @@ class KafkaSource:
             self._fetched = messages
             kept, self._raised = self._raised, None
             raise kept
-        return [record(message) for message in messages if self._mine(message) and self._is_record(message)]
+        return self._records(messages)
 
-    def _mine(self, message: Message) -> bool:
-        """Whether it is an error, or of a partition that no rebalance within the same call took away."""
-        return message.error() is not None or (message.topic(), message.partition()) in self._assigned
+    def _records(self, messages: Sequence[Message]) -> list[Record]:
+        """Those of partitions that no rebalance within the same call took away."""
+        found, assigned = [], self._assigned
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                self._note(error, message.topic())
+            elif (message.topic(), message.partition()) in assigned:
+                found.append(record(message))
+        return found
 
-    def _is_record(self, message: Message) -> bool:
-        error = message.error()
-        if error is None:
-            return True
+    def _note(self, error: KafkaError, topic: str | None) -> None:
+        """Raises what cannot be waited out."""
         if error.code() in _HARMLESS:
-            return False
-        fatal = faults.fatal(error, message.topic())
+            return
+        fatal = faults.fatal(error, topic)
         if fatal is not None:
             raise fatal
-        log.warning("consumer error", error=error.name(), detail=error.str(), topic=message.topic())
-        return False
+        log.warning("consumer error", error=error.name(), detail=error.str(), topic=topic)
 
     def pause(self) -> None:
         playing = self._assigned.keys() - self._paused

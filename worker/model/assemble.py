@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import orjson
 from tokenizers import Tokenizer
 
-from worker.model.graph.builder import build
+from worker.model import bundle
+from worker.model.graph.builder import STAGES, build
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.manifest import Probe, Quantization
-from worker.model.session import open_session, run
+from worker.model.session import Stages, open_session, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
 
+    from worker.model.graph.network import Network
+    from worker.model.graph.quantize import Range
+
 PROBE_TOLERANCE = 0.1
+
+
+class TwoStages(NamedTuple):
+    """The INT8 graph of a network with an early head, serialized."""
+
+    early: bytes
+    rest: bytes
 
 
 @dataclass(frozen=True)
 class Graphs:
-    """The same network twice, serialized."""
+    """The same network twice, serialized; a third time, in two stages, where it has an early head."""
 
     quantized: bytes
     fp32: bytes
+    stages: TwoStages | None = None
+
+    def files(self) -> dict[str, bytes]:
+        """What a bundle holds of them, by name."""
+        return graph_files(self.quantized, self.stages)
 
 
 class Encode:
@@ -60,8 +76,25 @@ def graphs(
     """
     network = from_checkpoint(config, tensors)
     ranges = observe(network, calibration).equalized()
-    quantized = build(network, ranges, weight_limit=weight_limit)
-    return Graphs(quantized.SerializeToString(), build(network).SerializeToString())
+    quantized = build(network, ranges, weight_limit=weight_limit).SerializeToString()
+    staged = None if network.early is None else two_stages(network, ranges, weight_limit=weight_limit)
+    return Graphs(quantized, build(network).SerializeToString(), staged)
+
+
+def two_stages(
+    network: Network, ranges: Mapping[str, Range], *, weight_limit: int = WEIGHT_LIMIT, int8_words: bool = True
+) -> TwoStages:
+    """The INT8 graph of a network with an early head, as `builder.build` makes each stage."""
+    early, rest = (
+        build(network, ranges, weight_limit=weight_limit, int8_words=int8_words, stage=stage).SerializeToString()
+        for stage in STAGES
+    )
+    return TwoStages(early, rest)
+
+
+def graph_files(model: bytes, stages: TwoStages | None) -> dict[str, bytes]:
+    """The graphs of a bundle by the names of their files: two stages where they are given, else one."""
+    return {bundle.MODEL: model} if stages is None else {bundle.EARLY: stages.early, bundle.REST: stages.rest}
 
 
 def static_int8(calibration: str, texts: int) -> Quantization:
@@ -91,10 +124,17 @@ def config_json(config: dict[str, Any], labels: Sequence[str]) -> dict[str, Any]
     }
 
 
-def probes(model: bytes, encode: Encode, texts: Sequence[str]) -> tuple[Probe, ...]:
-    """What `model` answers on this machine."""
+def probes(model: bytes, encode: Encode, texts: Sequence[str], stages: TwoStages | None = None) -> tuple[Probe, ...]:
+    """What `model`, or both of its stages, answer on this machine."""
+    rows = encode(texts)
+    if stages is not None:
+        early, last = Stages(*stages)(rows, batch=1)
+        return tuple(map(probe, texts, last, early))
     session = open_session(model)
-    return tuple(
-        Probe(text=text, logits=tuple(round(float(x), 5) for x in run(session, [row])[0]))
-        for text, row in zip(texts, encode(texts), strict=True)
-    )
+    return tuple(probe(text, run(session, [row])[0]) for text, row in zip(texts, rows, strict=True))
+
+
+def probe(text: str, logits: np.ndarray, early_logits: np.ndarray | tuple[()] = ()) -> Probe:
+    """A probe with five digits of each logit."""
+    last, early = (tuple(round(float(x), 5) for x in each) for each in (logits, early_logits))
+    return Probe(text=text, logits=last, early_logits=early)

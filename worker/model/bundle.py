@@ -5,6 +5,9 @@
     config.json      as Hugging Face writes it: `id2label`, `problem_type`, …
     bundle.json      the manifest: digests, task, thresholds, lengths, figures, probes
 
+Where the manifest has `early_exit`, two graphs take the place of `model.onnx`: `early.onnx`, the first layers with a
+head of their own and the states that they leave, and `rest.onnx`, which goes on from those states.
+
 A README.md, a NOTICE and LICENSE files may lie beside them; anything else is refused, but for what a writer that was
 killed may have left, whose name begins with `.winnow-`: it is not read.
 """
@@ -25,19 +28,23 @@ import orjson
 from pydantic import ValidationError
 
 from worker.errors import BundleError
-from worker.model.manifest import Manifest, Probe
+from worker.model.manifest import Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    LogitsOf = Callable[[list[str]], Sequence[np.ndarray] | np.ndarray]
+
 MODEL, TOKENIZER, CONFIG, MANIFEST = "model.onnx", "tokenizer.json", "config.json", "bundle.json"
-FILES = (MODEL, TOKENIZER, CONFIG)
+EARLY, REST = "early.onnx", "rest.onnx"
+_GRAPHS = (MODEL, EARLY, REST)
 _COMPANIONS = ("README", "NOTICE", "LICENSE")
 _SCRATCH = ".winnow-"
 # A tensor that says `external_data { key: "location" value: … }`, as protobuf writes it.
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
 # What of the manifest decides a result, beside the files.
 _DECIDING = {"format", "task", "activation", "temperature", "thresholds", "max_length", "pad_id"}
+_DECIDING_EXIT = {"layer", "layers", "temperature", "threshold"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,28 @@ class Bundle:
 
     @property
     def model_path(self) -> Path:
+        """The graph of a bundle without early exit."""
         return self.path / MODEL
+
+    @property
+    def early_path(self) -> Path:
+        """The first stage of a bundle with early exit."""
+        return self.path / EARLY
+
+    @property
+    def rest_path(self) -> Path:
+        """The second stage of a bundle with early exit."""
+        return self.path / REST
+
+    @property
+    def graph_paths(self) -> tuple[Path, ...]:
+        """All graphs that there are."""
+        return tuple(self.path / name for name in _graphs(self.manifest))
+
+    @property
+    def graph_bytes(self) -> int:
+        """The size of all graphs."""
+        return sum(path.stat().st_size for path in self.graph_paths)
 
     @cached_property
     def tokenizer_json(self) -> str:
@@ -85,10 +113,10 @@ def load(path: Path) -> Bundle:
                 f"{path / name} does not match its digest in {MANIFEST}: the file was changed after the bundle was "
                 "written; copy the bundle again."
             )
-        if name == MODEL:
+        if name in _GRAPHS:
             _check_self_contained(content, path / name)
     labels = _labels(path / CONFIG)
-    _check_thresholds(manifest, labels)
+    _check_fields(manifest, labels)
     return Bundle(path, manifest, labels)
 
 
@@ -97,17 +125,18 @@ def write(path: Path, files: Mapping[str, bytes], fields: Mapping[str, Any]) -> 
 
     Args:
         path: the bundle's folder.
-        files: the content of each file of `FILES`, and of companions such as README.md.
-        fields: the manifest's, without `files`.
+        files: the content of each file of the bundle but the manifest, and of companions such as README.md.
+        fields: the manifest's, without `files`; whether they have `early_exit` decides which graphs are needed.
 
     Raises:
         BundleError: a file is missing, or what was written cannot be loaded.
     """
-    for name in FILES:
+    manifest = Manifest.model_validate({**fields, "files": {}})
+    for name in _files(manifest):
         if name not in files:
             raise BundleError(f"A bundle needs {name}: give its content.")
-    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in FILES}
-    manifest = Manifest.model_validate({**fields, "files": digests})
+    digests = {name: hashlib.sha256(files[name]).hexdigest() for name in _files(manifest)}
+    manifest = manifest.model_copy(update={"files": digests})
     path.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (path / name).write_bytes(content)
@@ -142,7 +171,7 @@ def replace(path: Path, files: Mapping[str, bytes], fields: Mapping[str, Any]) -
     with _scratch(path) as folder:
         made = write(folder, files, fields)
         for name in sorted(os.listdir(path)):
-            if name.startswith(_COMPANIONS) and name not in files:
+            if name.startswith((*_COMPANIONS, *_GRAPHS)) and name not in files:
                 os.replace(path / name, folder / name)
         for name in (*files, MANIFEST):
             os.replace(made.path / name, path / name)
@@ -156,7 +185,7 @@ def amend(bundle: Bundle, changes: Mapping[str, Any]) -> Bundle:
         BundleError: the manifest cannot be used or written; nothing was changed.
     """
     manifest = Manifest.model_validate({**bundle.manifest.model_dump(mode="json"), **changes})
-    _check_thresholds(manifest, bundle.labels)
+    _check_fields(manifest, bundle.labels)
     with _scratch(bundle.path) as folder:
         (folder / MANIFEST).write_bytes(_document(manifest))
         os.replace(folder / MANIFEST, bundle.path / MANIFEST)
@@ -166,38 +195,45 @@ def amend(bundle: Bundle, changes: Mapping[str, Any]) -> Bundle:
 def digest_of(manifest: Manifest) -> str:
     """SHA-256 over the files' digests and the deciding fields, in canonical JSON; probes and figures are left out."""
     deciding = manifest.model_dump(mode="json", include=_DECIDING | {"files"})
+    if manifest.early_exit is not None:
+        deciding["early_exit"] = manifest.early_exit.model_dump(mode="json", include=_DECIDING_EXIT)
     return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def check_probes(bundle: Bundle, logits_of: Callable[[list[str]], Sequence[np.ndarray] | np.ndarray]) -> None:
+def check_probes(bundle: Bundle, logits_of: LogitsOf, early_logits_of: LogitsOf | None = None) -> None:
     """Runs the golden probes through `logits_of`, one at a time, so that none sees another one's padding.
 
-    `logits_of` gives for each text its logits, [labels], or [tokens, labels] for the task `token`.
+    `logits_of` gives for each text its logits, [labels], or [tokens, labels] for the task `token`; `early_logits_of`
+    those of the early head, where the bundle has one.
 
     Raises:
         BundleError: a logit is further from the expected one than the bundle tolerates.
     """
-    off = max(_probe_is_off(bundle, probe, logits_of([probe.text])) for probe in bundle.manifest.probes)
+    probes = bundle.manifest.probes
+    offs = [_is_off(bundle, probe.logits, logits_of([probe.text])) for probe in probes]
+    if early_logits_of is not None:
+        offs += [_is_off(bundle, probe.early_logits, early_logits_of([probe.text])) for probe in probes]
+    off = max(offs)
     if not off <= bundle.manifest.probe_tolerance:
         raise BundleError(_probe_message(bundle, off))
 
 
-def _probe_is_off(bundle: Bundle, probe: Probe, answer: Sequence[np.ndarray] | np.ndarray) -> float:
+def _is_off(bundle: Bundle, expected: Sequence[float], answer: Sequence[np.ndarray] | np.ndarray) -> float:
     """By how much at most; a NaN is infinitely off."""
     found = np.asarray(answer[0], np.float64)
-    if found.size != len(probe.logits) or found.shape[-1] != len(bundle.labels):
+    if found.size != len(expected) or found.shape[-1] != len(bundle.labels):
         raise BundleError(
-            f"{bundle.model_path} gives logits of shape {found.shape} for a probe of {MANIFEST}, which expects "
-            f"{len(probe.logits)} numbers: the graph and the manifest belong to different models; copy the bundle "
+            f"{_named(bundle)} gives logits of shape {found.shape} for a probe of {MANIFEST}, which expects "
+            f"{len(expected)} numbers: the graph and the manifest belong to different models; copy the bundle "
             "again."
         )
-    off = float(np.abs(found.reshape(-1) - np.array(probe.logits)).max())
+    off = float(np.abs(found.reshape(-1) - np.array(expected)).max())
     return off if np.isfinite(off) else float("inf")
 
 
 def _probe_message(bundle: Bundle, off: float) -> str:
     finding = (
-        f"{bundle.model_path} computes something else on this machine than where the bundle was made: a probe's logit "
+        f"{_named(bundle)} computes something else on this machine than where the bundle was made: a probe's logit "
         f"is off by {off:.3g}, more than the {bundle.manifest.probe_tolerance:g} that {MANIFEST} allows; "
     )
     flags = _cpu_flags()
@@ -207,6 +243,10 @@ def _probe_message(bundle: Bundle, off: float) -> str:
             "saturate: use a CPU that has it, or a bundle made with reduced range."
         )
     return finding + "use the onnxruntime version that Winnow's lock file names."
+
+
+def _named(bundle: Bundle) -> str:
+    return " with ".join(map(str, bundle.graph_paths))
 
 
 def _document(manifest: Manifest) -> bytes:
@@ -231,8 +271,17 @@ def _scratch(path: Path) -> Iterator[Path]:
         ) from None
 
 
+def _graphs(manifest: Manifest) -> tuple[str, ...]:
+    return (MODEL,) if manifest.early_exit is None else (EARLY, REST)
+
+
+def _files(manifest: Manifest) -> tuple[str, ...]:
+    """What has a digest."""
+    return (*_graphs(manifest), TOKENIZER, CONFIG)
+
+
 def _belongs(name: str) -> bool:
-    return name in (*FILES, MANIFEST) or name.startswith((*_COMPANIONS, _SCRATCH))
+    return name in (*_GRAPHS, TOKENIZER, CONFIG, MANIFEST) or name.startswith((*_COMPANIONS, _SCRATCH))
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -261,13 +310,14 @@ def _manifest(path: Path) -> Manifest:
 
 
 def _check_names(path: Path, manifest: Manifest) -> None:
-    if set(manifest.files) != set(FILES):
-        raise BundleError(f"{path / MANIFEST} must give the digests of {', '.join(FILES)}: make the bundle again.")
-    for name in FILES:
+    files = _files(manifest)
+    if set(manifest.files) != set(files):
+        raise BundleError(f"{path / MANIFEST} must give the digests of {', '.join(files)}: make the bundle again.")
+    for name in files:
         if not (path / name).is_file():
             raise BundleError(f"{path / name} is missing: copy the bundle again.")
     for found in sorted(path.iterdir()):
-        if not _belongs(found.name):
+        if not _belongs(found.name) or (found.name in _GRAPHS and found.name not in files):
             raise BundleError(f"{found} does not belong to the bundle: remove it.")
 
 
@@ -290,7 +340,9 @@ def _labels(path: Path) -> tuple[str, ...]:
     return labels
 
 
-def _check_thresholds(manifest: Manifest, labels: tuple[str, ...]) -> None:
+def _check_fields(manifest: Manifest, labels: tuple[str, ...]) -> None:
+    """Whether the manifest fits the labels, and itself."""
+    _check_exit(manifest)
     for label in manifest.thresholds:
         if label not in labels:
             raise BundleError(f"{MANIFEST} has a threshold for {label!r}, which config.json does not name: correct it.")
@@ -298,3 +350,24 @@ def _check_thresholds(manifest: Manifest, labels: tuple[str, ...]) -> None:
         count = len(probe.logits)
         if count % len(labels) if manifest.task == "token" else count != len(labels):
             raise BundleError(f"{MANIFEST} has a probe with {count} logits for {len(labels)} labels.")
+        if len(probe.early_logits) != (0 if manifest.early_exit is None else len(labels)):
+            raise BundleError(
+                f"{MANIFEST} has a probe with {len(probe.early_logits)} logits of an early head, which does not fit "
+                f"its early_exit and {len(labels)} labels: make the bundle again."
+            )
+
+
+def _check_exit(manifest: Manifest) -> None:
+    early = manifest.early_exit
+    if early is None:
+        return
+    if (manifest.task, manifest.activation) != ("single-label", "softmax"):
+        raise BundleError(
+            f"{MANIFEST} has early_exit for {manifest.task} with {manifest.activation}: only single-label with softmax "
+            "can leave early; make the bundle without it."
+        )
+    if early.layer >= early.layers:
+        raise BundleError(
+            f"{MANIFEST} has early_exit after layer {early.layer} of {early.layers}, where nothing is left to be "
+            "spared: make the bundle again with an earlier one."
+        )

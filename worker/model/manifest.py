@@ -57,8 +57,22 @@ class Figures(_Frozen):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class WithExits(_Frozen):
+    """How the same quantized graph did where texts that are sure leave early.
+
+    Attributes:
+        figures: of what is served then.
+        same_label: the share of texts that get the same label as from all layers.
+        left: the share of texts that left.
+    """
+
+    figures: Figures
+    same_label: Share
+    left: Share
+
+
 class Evaluation(_Frozen):
-    """One held-out set of texts."""
+    """One held-out set of texts; `quantized` and `fp32` are figures of all layers."""
 
     channel: str
     texts: PositiveInt
@@ -66,14 +80,41 @@ class Evaluation(_Frozen):
     quantized: Figures
     fp32: Figures | None = None
     same_label: Share | None = None
+    early_exit: WithExits | None = None
     note: str = ""
 
 
 class Probe(_Frozen):
-    """A text and the logits it must give; for the task `token` those of all its tokens, one token after the other."""
+    """A text and the logits it must give; for the task `token` those of all its tokens, one token after the other.
+
+    `early_logits` are those of the early head, where there is one.
+    """
 
     text: str
     logits: tuple[float, ...]
+    early_logits: tuple[float, ...] = ()
+
+
+class EarlyExit(_Frozen):
+    """When a text needs no more layers, and what that was measured to cost.
+
+    Attributes:
+        layer: after how many layers the early head reads.
+        layers: how many the network has.
+        temperature: divides the early head's logits.
+        threshold: least probability of the early head's likeliest label with which a text leaves.
+        agreement: the share of the validation texts that get the same label as from all layers.
+        left: the share of them that left.
+        texts: how many there were.
+    """
+
+    layer: PositiveInt
+    layers: PositiveInt
+    temperature: PositiveFloat
+    threshold: Share
+    agreement: Share
+    left: Share
+    texts: int = 0
 
 
 class Manifest(_Frozen):
@@ -84,6 +125,7 @@ class Manifest(_Frozen):
         temperature: divides the logits before the activation.
         thresholds: the least score of a label, by its name; labels without one need none.
         max_length: tokens, special tokens included.
+        early_exit: where the graph comes in two stages.
         probes: checked when the worker starts, each logit within `probe_tolerance`.
     """
 
@@ -97,6 +139,7 @@ class Manifest(_Frozen):
     thresholds: dict[str, Share] = Field(default_factory=dict)
     max_length: PositiveInt
     pad_id: int = 0
+    early_exit: EarlyExit | None = None
     quantization: Quantization
     evaluation: tuple[Evaluation, ...] = ()
     base_model: Source | None = None

@@ -1,12 +1,13 @@
 """Bundles with random weights, for measuring speed: `python -m worker.model.random_bundle --size base --out DIR`.
 
-They have the tokenizer of the default bundle (30,522 wordpieces). Their labels mean nothing.
+They have the tokenizer of the default bundle (30,522 wordpieces). Their labels mean nothing, nor does the early head's
+sureness; its threshold is such that of random texts so many leave as are asked for.
 """
 
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - typer reads the annotation
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import orjson
@@ -14,11 +15,19 @@ import typer
 
 from worker.model import bundle
 from worker.model.assemble import PROBE_TOLERANCE, Encode, config_json, graphs, probes, static_int8
+from worker.model.evaluation.early_exit import heads
+from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER
+from worker.model.manifest import EarlyExit
+from worker.model.session import Stages
 from worker.model.spam.card import PROBES
 from worker.model.spam.making import DEFAULT
 from worker.model.spam.texts import LABELS
 
+if TYPE_CHECKING:
+    from worker.model.assemble import TwoStages
+
 Size = Literal["small", "base"]
+_TEXTS = 200
 SIZES: dict[str, dict[str, int]] = {
     "small": {"dim": 384, "hidden_dim": 1536, "n_layers": 6, "n_heads": 12},
     "base": {"dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12},
@@ -49,16 +58,25 @@ def random_checkpoint(config: dict[str, Any], seed: int = 0) -> dict[str, np.nda
         out |= {f"{name}.weight": _normal(rng, shape, 0.04), f"{name}.bias": _normal(rng, shape[:1], 0.01)}
     for name in norms:
         out |= {f"{name}.weight": 1 + _normal(rng, (hidden,), 0.02), f"{name}.bias": _normal(rng, (hidden,), 0.02)}
+    if EARLY_EXIT_LAYER in config:
+        for name in (f"{EARLY_EXIT}.pre_classifier", f"{EARLY_EXIT}.classifier"):
+            shape = products[name.removeprefix(f"{EARLY_EXIT}.")]
+            out |= {f"{name}.weight": _normal(rng, shape, 0.04), f"{name}.bias": _normal(rng, shape[:1], 0.01)}
     return out
 
 
-def write(out: Path, size: str, seed: int = 0) -> bundle.Bundle:
-    """Builds and writes a bundle with random weights into `out`."""
+def write(out: Path, size: str, seed: int = 0, exit_layer: int | None = None, left: float = 0.9) -> bundle.Bundle:
+    """Builds and writes a bundle with random weights into `out`.
+
+    With `exit_layer` it has two stages, and about the share `left` of random texts leaves after so many layers.
+    """
     config, tokenizer = random_config(size), (DEFAULT / bundle.TOKENIZER).read_bytes()
+    if exit_layer is not None:
+        config[EARLY_EXIT_LAYER] = exit_layer
     encode = Encode(tokenizer, 512)
     rng = np.random.default_rng(seed)
     texts = [rng.integers(1000, config["vocab_size"], n).tolist() for n in (8, 16, 32, 64, 128)]
-    model = graphs(config, random_checkpoint(config, seed), texts).quantized
+    made = graphs(config, random_checkpoint(config, seed), texts)
     fields = {
         "name": f"random-{size}",
         "licence": "Apache-2.0",
@@ -66,21 +84,41 @@ def write(out: Path, size: str, seed: int = 0) -> bundle.Bundle:
         "activation": "softmax",
         "max_length": 512,
         "quantization": static_int8("random token ids", len(texts)),
-        "probes": probes(model, encode, PROBES[:4]),
+        "early_exit": None if made.stages is None else _early_exit(config, made.stages, rng, left),
+        "probes": probes(made.quantized, encode, PROBES[:4], made.stages),
         "probe_tolerance": PROBE_TOLERANCE,
     }
-    files = {bundle.MODEL: model, bundle.TOKENIZER: tokenizer, bundle.CONFIG: orjson.dumps(config)}
+    files = {**made.files(), bundle.TOKENIZER: tokenizer, bundle.CONFIG: orjson.dumps(config)}
     return bundle.write(out, files, fields)
+
+
+def _early_exit(config: dict[str, Any], stages: TwoStages, rng: np.random.Generator, left: float) -> EarlyExit:
+    rows = [rng.integers(1000, config["vocab_size"], int(n)).tolist() for n in rng.integers(4, 64, _TEXTS)]
+    both = heads(LABELS, {}, Stages(*stages)(rows), (1.0, 1.0))
+    threshold = float(np.quantile(both.early.max(axis=1), 1 - left))
+    return EarlyExit(
+        layer=config[EARLY_EXIT_LAYER],
+        layers=config["n_layers"],
+        temperature=1.0,
+        threshold=threshold,
+        agreement=float(both.same(threshold).mean()),
+        left=float(both.left(threshold).mean()),
+        texts=_TEXTS,
+    )
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")],
     size: Annotated[Size, typer.Option(help="6 layers of 384 or of 768.")] = "base",
     seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+    exit_layer: Annotated[
+        int | None, typer.Option(min=1, max=5, help="Two stages, the first of so many layers.")
+    ] = None,
+    left: Annotated[float, typer.Option(min=0, max=1, help="How many of random texts leave after the first.")] = 0.9,
 ) -> None:
     """Write a bundle with random weights."""
-    made = write(out, size, seed)
-    typer.echo(f"{made.path}: {made.manifest.name}, {made.digest}, {made.model_path.stat().st_size / 1e6:.1f} MB")
+    made = write(out, size, seed, exit_layer, left)
+    typer.echo(f"{made.path}: {made.manifest.name}, {made.digest}, {made.graph_bytes / 1e6:.1f} MB")
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], spread: float) -> np.ndarray:

@@ -11,11 +11,11 @@ from worker.cpu import usable_cores
 from worker.pipeline.infer import DTYPES, open_session, padded, session_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import onnxruntime
 
-__all__ = ["feeds", "open_session", "run", "run_each", "run_sorted", "session_options"]
+__all__ = ["Stages", "feeds", "open_session", "run", "run_each", "run_sorted", "session_options"]
 
 
 def feeds(
@@ -51,16 +51,51 @@ def run_each(
     the same for every batch.
     """
     given = more or {}
+
+    def work(part: Sequence[Sequence[int]]) -> np.ndarray:
+        return np.asarray(session.run(None, {**feeds(session, part, pad_id=pad_id), **given})[0])
+
+    found = _by_length(rows, batch, work)
+    return [each[: len(row)] if each.ndim == 2 else each for each, row in zip(found, rows, strict=True)]
+
+
+class Stages:
+    """Both graphs of a network with an early head.
+
+    Args:
+        early: its first stage, serialized.
+        rest: its second one.
+        pad_id: of its vocabulary.
+    """
+
+    def __init__(self, early: bytes, rest: bytes, pad_id: int = 0) -> None:
+        self._early, self._rest = open_session(early), open_session(rest)
+        self._pad_id = pad_id
+
+    def __call__(self, rows: Sequence[Sequence[int]], batch: int = 8) -> tuple[np.ndarray, np.ndarray]:
+        """Logits [rows, labels] in the order of `rows`: those of the early head, and those of all layers."""
+        both = np.stack(_by_length(rows, batch, self._work))
+        return both[:, 0], both[:, 1]
+
+    def _work(self, part: Sequence[Sequence[int]]) -> np.ndarray:
+        """[rows, 2, labels]."""
+        given = feeds(self._early, part, pad_id=self._pad_id)
+        early, hidden = self._early.run(["logits", "hidden"], given)
+        (last,) = self._rest.run(["logits"], {"hidden": hidden, "attention_mask": given["attention_mask"]})
+        return np.stack([early, last], 1)
+
+
+def _by_length(
+    rows: Sequence[Sequence[int]], batch: int, work: Callable[[Sequence[Sequence[int]]], np.ndarray]
+) -> list[Any]:
+    """What `work` says of each row, in the order of `rows`; it gets batches of similar length, on all cores."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]
 
-    def work(part: list[int]) -> np.ndarray:
-        texts = feeds(session, [rows[i] for i in part], pad_id=pad_id)
-        return np.asarray(session.run(None, {**texts, **given})[0])
-
     found: list[Any] = [None] * len(rows)
     with ThreadPoolExecutor(usable_cores()) as lanes:
-        for part, logits in zip(parts, lanes.map(work, parts), strict=True):
-            for i, each in zip(part, logits, strict=True):
-                found[i] = each[: len(rows[i])] if each.ndim == 2 else each
+        said = lanes.map(lambda part: work([rows[i] for i in part]), parts)
+        for part, answers in zip(parts, said, strict=True):
+            for i, each in zip(part, answers, strict=True):
+                found[i] = each
     return found

@@ -66,6 +66,8 @@ class Batcher:
         self._open: dict[int, _Open] = {}
         # By arrival of the oldest message, which is not the order in which they filled up.
         self._full: list[tuple[float, Batch]] = []
+        self.bytes = 0
+        """Of the states of what waits to go on."""
 
     def __len__(self) -> int:
         """Messages waiting."""
@@ -143,3 +145,46 @@ class Batcher:
             return False
         batch.items.extend(self._open.pop(bucket).items)
         return True
+
+
+class StagedBatcher(Batcher):
+    """The same for a model in two stages: batches of texts, and of those that go on after the first stage.
+
+    What goes on is the older work and holds memory, so whatever is due of it is handed out first, and while a lane
+    stands idle all of it. It arrives a second time when it comes back: with its first arrival it would be overdue at
+    once under load, and go on nearly alone. In a drain, where only the whole counts, it is gathered until nothing else
+    is left.
+    """
+
+    def __init__(self, max_messages: int, max_tokens: int, max_delay: float, edges: Sequence[int]) -> None:
+        super().__init__(max_messages, max_tokens, max_delay, edges)
+        self._rest = Batcher(max_messages, max_tokens, max_delay, edges)
+
+    def __len__(self) -> int:
+        return super().__len__() + len(self._rest)
+
+    def add(self, item: Item) -> None:
+        if item.hidden is None:
+            super().add(item)
+        else:
+            self.bytes += item.hidden.nbytes
+            self._rest.add(item)
+
+    def take(self, now: float, hurry: CloseReason | None = None) -> Batch | None:
+        at_once = None if hurry is CloseReason.DRAIN else hurry
+        batch = self._rest.take(now, at_once) or super().take(now, hurry) or self._rest.take(now, hurry)
+        if batch is not None and batch.rest:
+            self.bytes -= _bytes(batch.items)
+        return batch
+
+    def deadline(self) -> float | None:
+        return min((when for when in (super().deadline(), self._rest.deadline()) if when is not None), default=None)
+
+    def discard(self, gone: Callable[[Item], bool]) -> list[Item]:
+        removed = self._rest.discard(gone)
+        self.bytes -= _bytes(removed)
+        return super().discard(gone) + removed
+
+
+def _bytes(items: Sequence[Item]) -> int:
+    return sum(item.hidden.nbytes for item in items if item.hidden is not None)

@@ -6,6 +6,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from worker.pipeline.entities import TokenSpans
     from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import Request
@@ -21,11 +24,14 @@ class Item(NamedTuple):
     """Token ids, special tokens included, no padding."""
     truncated: bool
     arrived: float
-    """Seconds on the worker's monotonic clock at which the record was polled, or the window was fed."""
+    """Seconds on the worker's monotonic clock at which the record was polled, the window was fed, or the text came back
+    from the first stage: since then it waits for company."""
     spans: TokenSpans | None = None
     """Of whole texts, for token classification."""
     window: Window | None = None
     """The part of a long text that this is; None for a whole text."""
+    hidden: NDArray[np.float32] | None = None
+    """What the first stage made of it, shape [tokens, size]: the rest of the layers goes on from there."""
 
 
 class CloseReason(StrEnum):
@@ -45,6 +51,11 @@ class Batch(NamedTuple):
     length: int
     """Tokens of the longest item: what each row is padded to."""
     reason: CloseReason
+
+    @property
+    def rest(self) -> bool:
+        """Whether it goes through the rest of the layers, after an early exit that it did not take."""
+        return self.items[0].hidden is not None
 
     @property
     def padded_tokens(self) -> int:

@@ -102,6 +102,8 @@ class Encoder:
             _describe(document, said)
         if said.action is not None:
             document["action"] = said.action
+        if said.layer is not None:
+            document["layer"] = said.layer
         if result.windows > 1:
             document["windows"] = result.windows
         return orjson.dumps(document)
@@ -148,6 +150,8 @@ def described(said: Classification) -> dict[str, object]:
     _describe(document, said)
     if said.action is not None:
         document["action"] = said.action
+    if said.layer is not None:
+        document["layer"] = said.layer
     return document
 
 

@@ -1,4 +1,4 @@
-"""Token ids to logits: one ONNX Runtime session, shared by all lanes."""
+"""Token ids to logits: ONNX Runtime sessions, shared by all lanes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 import onnxruntime as ort
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from numpy.typing import NDArray
 
 DTYPES: dict[str, type[np.integer]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 """Of the inputs that can be fed, by ONNX Runtime's names."""
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
+_LOGITS, _STATES = "logits", "hidden"
 
 
 def session_options() -> ort.SessionOptions:
@@ -55,11 +56,7 @@ class OnnxModel:
 
     def __init__(self, path: str, pad_id: int) -> None:
         self._session = open_session(path)
-        inputs = self._session.get_inputs()
-        for one in inputs:
-            if one.name not in _INPUTS or one.type not in DTYPES:
-                raise ValueError(f"the graph asks for an input {one.name} of type {one.type}, which nobody can give it")
-        self._dtypes = {one.name: DTYPES[one.type] for one in inputs}
+        self._dtypes = _dtypes(self._session)
         outputs = [one.name for one in self._session.get_outputs()]
         self._output = "logits" if "logits" in outputs else outputs[0]
         self._pad_id = pad_id
@@ -70,6 +67,63 @@ class OnnxModel:
         Shape [rows, labels]; for token classification [rows, longest, labels], those of padding included.
         """
         return self._session.run([self._output], padded(self._dtypes, ids, self._pad_id), options)[0]  # type: ignore[no-any-return]
+
+
+class StagedModel:
+    """Runs a classifier of two graphs, the first layers and the rest; safe to share between threads.
+
+    The first reads `input_ids` and `attention_mask` (int32 or int64 [rows, longest]) and gives `logits` (float32
+    [rows, labels]), those of the head after its last layer, and `hidden` (float32 [longest, rows, size]), the states
+    from which the second goes on, which reads those and the mask and gives `logits`.
+
+    Raises:
+        ValueError: a graph asks for an input of another name or type.
+        Exception: whatever ONNX Runtime raises for a file it cannot load or a run that fails.
+    """
+
+    def __init__(self, early_path: str, rest_path: str, pad_id: int) -> None:
+        self._early, self._rest = open_session(early_path), open_session(rest_path)
+        self._ids = _dtypes(self._early)
+        self._mask = _dtypes(self._rest, but={_STATES})["attention_mask"]
+        self._pad_id = pad_id
+
+    def __call__(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> NDArray[np.float32]:
+        """Logits [rows, labels] of all layers: both graphs on the same rows."""
+        feeds = padded(self._ids, ids, self._pad_id)
+        (hidden,) = self._early.run([_STATES], feeds, options)
+        return self._going_on(hidden, feeds["attention_mask"], options)
+
+    def early(
+        self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """What the first layers say of ragged token ids: logits [rows, labels] and states [longest, rows, size]."""
+        logits, hidden = self._early.run([_LOGITS, _STATES], padded(self._ids, ids, self._pad_id), options)
+        return logits, hidden
+
+    def rest(self, states: Sequence[NDArray[np.float32]], options: ort.RunOptions | None = None) -> NDArray[np.float32]:
+        """Logits [rows, labels] of all layers, going on from the states of each row, [tokens, size] without padding."""
+        longest, size = max(map(len, states)), states[0].shape[1]
+        hidden = np.zeros((longest, len(states), size), np.float32)
+        mask = np.zeros((len(states), longest), self._mask)
+        for row, state in enumerate(states):
+            hidden[: len(state), row] = state
+            mask[row, : len(state)] = 1
+        return self._going_on(hidden, mask, options)
+
+    def _going_on(
+        self, hidden: NDArray[np.float32], mask: NDArray[Any], options: ort.RunOptions | None
+    ) -> NDArray[np.float32]:
+        feeds = {_STATES: hidden, "attention_mask": mask.astype(self._mask, copy=False)}
+        return self._rest.run([_LOGITS], feeds, options)[0]  # type: ignore[no-any-return]
+
+
+def _dtypes(session: ort.InferenceSession, but: Container[str] = ()) -> dict[str, type[np.integer]]:
+    """The types of the inputs that token ids are made into."""
+    inputs = [one for one in session.get_inputs() if one.name not in but]
+    for one in inputs:
+        if one.name not in _INPUTS or one.type not in DTYPES:
+            raise ValueError(f"the graph asks for an input {one.name} of type {one.type}, which nobody can give it")
+    return {one.name: DTYPES[one.type] for one in inputs}
 
 
 def padded(

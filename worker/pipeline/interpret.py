@@ -124,6 +124,7 @@ class SingleLabel(OfTexts):
         temperature: divides the logits before the softmax.
         thresholds: the least score of a label, by its name.
         decision: when to abstain, and what to do.
+        layer: after how many layers this is said, where the model has more than one answer.
     """
 
     def __init__(
@@ -132,9 +133,11 @@ class SingleLabel(OfTexts):
         temperature: float,
         thresholds: Mapping[str, float],
         decision: Decision | None = None,
+        layer: int | None = None,
     ) -> None:
         self._labels = tuple(labels)
         self._temperature = temperature
+        self._layer = layer
         self._thresholds = {i: thresholds[label] for i, label in enumerate(labels) if label in thresholds}
         self._others = [i for i in range(len(labels)) if i not in self._thresholds] or list(range(len(labels)))
         self._decision = decision if decision != Decision() else None
@@ -145,7 +148,8 @@ class SingleLabel(OfTexts):
     def classify(self, scores: Sequence[float]) -> Classification:
         best = self._choose(scores)
         rounded = [round(score, SCORE_DIGITS) for score in scores]
-        said = Classification(self._labels[best], rounded[best], dict(zip(self._labels, rounded, strict=True)))
+        by_label = dict(zip(self._labels, rounded, strict=True))
+        said = Classification(self._labels[best], rounded[best], by_label, layer=self._layer)
         return said if self._decision is None else self._decide(said, scores, scores[best], self._decision)
 
     def _choose(self, scores: Sequence[float]) -> int:

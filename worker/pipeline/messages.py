@@ -63,6 +63,8 @@ class Classification(NamedTuple):
     """`accept`, `review` or `reject`, where the settings ask for it."""
     abstained: bool = False
     """No score was high enough for a label."""
+    layer: int | None = None
+    """After how many layers it was decided, of models with an early exit."""
 
 
 class Partial(NamedTuple):
@@ -70,6 +72,13 @@ class Partial(NamedTuple):
 
     scores: NDArray[np.float64]
     """Shape [labels], or [tokens, labels] for token classification."""
+
+
+class Unsure(NamedTuple):
+    """What the first stage of a model with an early exit makes of a text that has to go on: not yet an outcome."""
+
+    hidden: NDArray[np.float32]
+    """Shape [tokens, size]; shares no memory with other texts."""
 
 
 class Result(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 # Read by the tokenizers library at its first batch: lanes bring the parallelism, and its own pool of
@@ -14,6 +15,7 @@ from tokenizers.models import Unigram
 
 from worker.pipeline.entities import EntityGrouper, TokenSpans
 from worker.pipeline.messages import Rejection
+from worker.pipeline.word_memo import WordMemo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,18 +57,40 @@ class TextTokenizer:
             self._tokenizer.enable_truncation(max_length)
         self._max_length = max_length
         self._spans = spans
+        self._longest = sys.maxsize if whole else max_length
+        self._memo = None if spans else WordMemo.of(self._tokenizer, tokenizer_json)
+        self._around = self._specials()
         # Of a word it does not know, a Unigram model's encoding holds the text where the vocabulary has a token.
         self._named_by_id = isinstance(self._tokenizer.model, Unigram)
 
     def __call__(self, texts: Sequence[str]) -> list[Encoded]:
         """One `Encoded` a text, in order."""
+        if self._memo is not None:
+            return self._remembered(texts, self._memo)
         if not self._spans:
-            encodings = self._tokenizer.encode_batch_fast(list(texts))
-            return [Encoded(e.ids, bool(e.overflowing)) for e in encodings]
+            return self._asked(texts)
         return [
             Encoded(e.ids, bool(e.overflowing), self._places(e) if len(e) <= self._max_length else None)
             for e in self._tokenizer.encode_batch(list(texts))
         ]
+
+    def _asked(self, texts: Sequence[str]) -> list[Encoded]:
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        return [Encoded(e.ids, bool(e.overflowing)) for e in encodings]
+
+    def _remembered(self, texts: Sequence[str], memo: WordMemo) -> list[Encoded]:
+        (before, after), longest = self._around, self._longest
+        found: list[Encoded | None] = []
+        for text in texts:
+            ids = memo(text)
+            if ids is None:
+                found.append(None)
+                continue
+            ids = [*before, *ids, *after]
+            cut = len(ids) > longest
+            found.append(Encoded([*ids[: longest - len(after)], *after] if cut else ids, cut))
+        others = iter(self._asked([text for text, one in zip(texts, found, strict=True) if one is None]))
+        return [next(others) if one is None else one for one in found]
 
     def spans(self, text: str) -> TokenSpans:
         """Where the tokens of a text are."""
@@ -74,9 +98,8 @@ class TextTokenizer:
 
     def special_tokens(self) -> tuple[int, int]:
         """How many special tokens are before a text, and how many behind it."""
-        special = self._tokenizer.encode("a").special_tokens_mask
-        before = special.index(0) if 0 in special else 0
-        return before, sum(special) - before
+        before, after = self._around
+        return len(before), len(after)
 
     def grouper(
         self,
@@ -91,6 +114,12 @@ class TextTokenizer:
         return EntityGrouper.for_tokenizer(
             self._tokenizer, labels, strategy, types, min_score, whole_characters=whole_characters
         )
+
+    def _specials(self) -> tuple[list[int], list[int]]:
+        encoding = self._tokenizer.encode("a")
+        special = encoding.special_tokens_mask
+        before = special.index(0) if 0 in special else 0
+        return encoding.ids[:before], encoding.ids[len(special) - (sum(special) - before) :]
 
     def _places(self, encoding: Encoding) -> TokenSpans:
         tokens = encoding.tokens

@@ -4,7 +4,7 @@ import numpy as np
 
 from worker.model import bundle, random_bundle
 from worker.model.assemble import Encode
-from worker.model.session import open_session, run
+from worker.model.session import Stages, open_session, run
 
 
 def test_random_bundle_loads_and_answers_its_probes(tmp_path, monkeypatch):
@@ -24,3 +24,14 @@ def test_weights_are_a_function_of_the_seed():
     for name, tensor in one.items():
         np.testing.assert_array_equal(tensor, same[name])
     assert not np.array_equal(one["classifier.weight"], other["classifier.weight"])
+
+
+def test_a_random_bundle_in_two_stages_lets_as_many_texts_leave_as_asked(tmp_path, monkeypatch):
+    monkeypatch.setitem(random_bundle.SIZES, "tiny", {"dim": 32, "hidden_dim": 64, "n_layers": 3, "n_heads": 2})
+    made = random_bundle.write(tmp_path / "b", "tiny", exit_layer=2, left=0.75)
+    early_exit = made.manifest.early_exit
+    assert (early_exit.layer, early_exit.layers, early_exit.left) == (2, 3, 0.75)
+    encode = Encode(made.tokenizer_json.encode(), 512)
+    both = Stages(made.early_path.read_bytes(), made.rest_path.read_bytes())
+    bundle.check_probes(made, lambda texts: both(encode(texts))[1], lambda texts: both(encode(texts))[0])
+    assert random_bundle.write(tmp_path / "c", "tiny", exit_layer=2, left=0.75).digest == made.digest

@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.kit import item
-from worker.pipeline.batcher import RUN_OVERHEAD_TOKENS, Batcher, bucket_edges
+from worker.pipeline.batcher import RUN_OVERHEAD_TOKENS, Batcher, StagedBatcher, bucket_edges
 from worker.pipeline.batches import Batch, CloseReason, Item
 from worker.pipeline.ledger import Ledger
 
@@ -167,21 +168,67 @@ def test_discarded_items_never_come_and_all_others_do(lengths: list[int], data: 
     assert all(batch.length == max(len(one.ids) for one in batch.items) for batch in batches)
 
 
+def states(one: Item) -> Item:
+    """The same, back from the first stage."""
+    return one._replace(hidden=np.zeros((len(one.ids), 3), np.float32))
+
+
+def test_what_goes_on_is_handed_out_first_once_it_is_due():
+    """It waits for company as long as any text; then it goes before texts that came in between, in one batch."""
+    waiting, found = StagedBatcher(8, 64, DELAY, EDGES), items(5, 5, 5)
+    waiting.add(found[0]._replace(arrived=-1.0))
+    waiting.add(states(found[1]))
+    assert waiting.deadline() == -1.0 + DELAY
+    first = waiting.take(0.0)
+    assert first is not None
+    assert not first.rest, "the other has not waited yet"
+    waiting.add(found[0])
+    waiting.add(states(found[2]))
+    rest = waiting.take(DELAY)
+    assert rest is not None
+    assert rest.rest
+    assert (len(rest.items), rest.reason) == (2, CloseReason.DEADLINE)
+
+
+@pytest.mark.parametrize(("hurry", "order"), [(CloseReason.IDLE, [True, False]), (CloseReason.DRAIN, [False, True])])
+def test_who_goes_first_where_nothing_is_due(hurry: CloseReason, order: list[bool]):
+    """An idle lane gets what goes on; in a drain that is gathered until nothing else is left."""
+    waiting, found = StagedBatcher(8, 64, DELAY, EDGES), items(5, 5)
+    fill(waiting, [found[0], states(found[1])])
+    batches = [waiting.take(0.0, hurry), waiting.take(0.0, hurry)]
+    assert [batch.rest for batch in batches if batch] == order
+
+
+def test_states_that_wait_are_counted():
+    """Their bytes count from when they come back until they are handed out, or taken away."""
+    waiting, found = StagedBatcher(8, 64, DELAY, EDGES), items(5, 7, 9)
+    fill(waiting, [found[0], *map(states, found[1:])])
+    assert waiting.bytes == (7 + 9) * 3 * 4
+    assert len(waiting.discard(lambda one: len(one.ids) == 9)) == 1
+    assert waiting.bytes == 7 * 3 * 4
+    assert len(drained(waiting)) == 2
+    assert waiting.bytes == 0
+
+
 class BatcherMachine(RuleBasedStateMachine):
     """Any interleaving of arrivals, waiting and asking."""
+
+    kind = Batcher
 
     @initialize(messages=st.integers(1, 6), tokens=st.integers(1, 120), delay=st.sampled_from([0.0, 0.01, 0.5]))
     def open(self, messages: int, tokens: int, delay: float) -> None:
         self.max_messages, self.max_tokens, self.delay = messages, tokens, delay
-        self.batcher = Batcher(messages, tokens, delay, EDGES)
+        self.batcher = self.kind(messages, tokens, delay, EDGES)
         self.ledger = Ledger()
         self.now = 1000.0
         self.added = 0
         self.waiting: dict[int, Item] = {}
 
-    @rule(length=st.integers(1, 130) | st.integers(17, 21))
-    def add(self, length: int) -> None:
+    @rule(length=st.integers(1, 130) | st.integers(17, 21), goes_on=st.booleans())
+    def add(self, length: int, goes_on: bool) -> None:
         arriving = item(self.ledger, self.added, length, self.now)
+        if goes_on and self.kind is StagedBatcher:
+            arriving = states(arriving)
         self.waiting[self.added] = arriving
         self.added += 1
         self.batcher.add(arriving)
@@ -192,18 +239,26 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @rule(hurry=st.sampled_from([None, None, CloseReason.IDLE, CloseReason.DRAIN]))
     def take(self, hurry: CloseReason | None) -> None:
-        overdue = [i for i in self.waiting.values() if self.now >= i.arrived + self.delay]
         batch = self.batcher.take(self.now, hurry)
         if batch is None:
-            assert not overdue, "the latency bound is broken"
+            assert not self.overdue(False) + self.overdue(True), "the latency bound is broken"
             assert not (hurry and self.waiting), "a lane stands idle beside work"
             return
+        assert all((i.hidden is not None) == batch.rest for i in batch.items), "two stages in one batch"
+        assert batch.rest or not self.overdue(True), "new work was begun before what was due to go on"
+        overdue = self.overdue(batch.rest)
         if overdue or hurry:
-            oldest = min(i.arrived for i in self.waiting.values())
+            oldest = min(i.arrived for i in self.of(batch.rest))
             assert min(i.arrived for i in batch.items) == oldest, "something overtook the oldest message"
         self.check(batch, bool(overdue), hurry)
         for one in batch.items:
             assert self.waiting.pop(one.slot.record.offset) is one, "handed out twice"
+
+    def of(self, rest: bool) -> list[Item]:
+        return [i for i in self.waiting.values() if (i.hidden is not None) == rest]
+
+    def overdue(self, rest: bool) -> list[Item]:
+        return [i for i in self.of(rest) if self.now >= i.arrived + self.delay]
 
     def check(self, batch: Batch, overdue: bool, hurry: CloseReason | None) -> None:
         rows, longest = len(batch.items), max(len(i.ids) for i in batch.items)
@@ -241,6 +296,7 @@ class BatcherMachine(RuleBasedStateMachine):
     def it_knows_how_many_wait(self) -> None:
         if hasattr(self, "batcher"):
             assert len(self.batcher) == len(self.waiting)
+            assert self.batcher.bytes == sum(i.hidden.nbytes for i in self.of(True) if i.hidden is not None)
 
     def teardown(self) -> None:
         if hasattr(self, "batcher"):
@@ -248,5 +304,13 @@ class BatcherMachine(RuleBasedStateMachine):
             assert sorted(left) == sorted(self.waiting), "lost or doubled"
 
 
+class StagedBatcherMachine(BatcherMachine):
+    """The same with texts that go on."""
+
+    kind = StagedBatcher
+
+
 TestBatcherMachine = BatcherMachine.TestCase
 TestBatcherMachine.settings = settings(stateful_step_count=40)
+TestStagedBatcherMachine = StagedBatcherMachine.TestCase
+TestStagedBatcherMachine.settings = settings(stateful_step_count=40)

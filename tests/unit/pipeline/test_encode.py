@@ -101,6 +101,15 @@ def test_all_scores_come_by_setting():
     assert full == plain
 
 
+def test_the_layer_is_told_where_there_is_more_than_one():
+    """A result that was there early says after how many layers, and is else the same."""
+    said = result()
+    early = said._replace(classification=said.classification._replace(layer=2))
+    document = orjson.loads(written(encoder(), record(), early).value or b"")
+    assert document.pop("layer") == 2
+    assert document == orjson.loads(written(encoder(), record(), said).value or b"")
+
+
 @given(st.text(max_size=100), st.booleans(), st.none() | st.integers(0, 2**60), headers)
 def test_a_result_is_a_function_of_message_and_bundle(text: str, truncated: bool, timestamp: int | None, own: Headers):
     """Encoding twice, and with another encoder, gives the same bytes: a redelivery cannot be told apart."""

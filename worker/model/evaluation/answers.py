@@ -56,6 +56,7 @@ class Answers:
         served: for the task `token` the entities that the worker would give, where they are known.
         fallback: what the worker says where it abstains, where it may and that is no label of the model.
         actions: what it says to do with each row, where the settings ask for it.
+        left: whether each row was decided before the last layer, where it can be.
         notes: what is to be known of the truth.
     """
 
@@ -70,6 +71,7 @@ class Answers:
     served: Served | None = None
     fallback: str | None = None
     actions: tuple[str, ...] = ()
+    left: np.ndarray | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -106,7 +106,7 @@ def history(entries: Sequence[dict[str, Any]]) -> str:
     epochs = [entry["epoch"] for entry in entries]
     axes.plot(epochs, [entry["loss"] for entry in entries], ".-", color=_GREY, label="loss in training")
     axes.plot(epochs, [entry["validation_loss"] for entry in entries], ".-", color=_RED, label="loss on validation")
-    metric = next(name for name in entries[0] if name not in ("epoch", "loss", "validation_loss"))
+    metric = list(entries[0])[-1]
     axes.plot(epochs, [entry[metric] for entry in entries], ".-", color=_BLUE, label=f"{metric} on validation")
     axes.set(xlabel="epoch", title="Training", ylim=(min(0, *(entry[metric] for entry in entries)), None))
     axes.legend(fontsize=8)

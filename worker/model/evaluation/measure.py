@@ -42,6 +42,7 @@ def measure(answers: Answers) -> dict[str, Any]:
     text must be. `spans` are entities by words and their tags, `served` those that the worker gives. The areas are of
     one label against the rest, their mean over labels for the model as a whole. Where the settings let the worker
     abstain, that is wrong: `coverage` is the share of the other rows, `selective_accuracy` how many of them are right.
+    `left_early` is the share of the texts that did not need all layers, where the model has an early exit.
     """
     document: dict[str, Any] = {"task": answers.task, "texts": len(answers.ids), "truncated": answers.truncated}
     if answers.task == "regression":
@@ -49,6 +50,7 @@ def measure(answers: Answers) -> dict[str, Any]:
     truth = one_hot(answers, answers.truth)
     found = by_label(truth, one_hot(answers, answers.decided))
     document |= {"accuracy": _rounded(1 - answers.wrong.mean()), **_coverage(answers)}
+    document |= {} if answers.left is None else {"left_early": _rounded(answers.left.mean())}
     document["calibration_error"] = _rounded(calibration_error(*confidences(answers)))
     document |= {kind: _averaged(found, kind) for kind in AVERAGES}
     document["roc_auc"] = _mean_area(roc_auc_score, truth, answers.scores)

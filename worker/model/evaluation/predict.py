@@ -68,7 +68,13 @@ class Predictor:
         decided = np.array([_decided(task, labels, each.said, each.scores) for each in found])
         said = judging.judged(task, labels, examples, scores, decided, truncated)
         actions = tuple(each.said.action for each in found if each.said.action is not None)
-        return replace(said, fallback=self._fallback(), actions=actions)
+        return replace(said, fallback=self._fallback(), actions=actions, left=self._left(found))
+
+    def _left(self, found: Sequence[Told]) -> np.ndarray | None:
+        early_exit = self.bundle.manifest.early_exit
+        if early_exit is None or self._serving.model.early_exit == "off":
+            return None
+        return np.array([each.said.layer != early_exit.layers for each in found])
 
     def _fallback(self) -> str | None:
         """What a text is said to be that is given none of the model's labels, where that can be."""

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 import orjson
 
-from worker.classifier import OnnxClassifier
 from worker.errors import ConfigError
 from worker.offline import Offline
 from worker.opening import open_model
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from worker.classifier import OnnxClassifier
     from worker.model.bundle import Bundle
     from worker.model.data import Example
     from worker.opening import Model
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Result
 
 # What of these sections changes what is said of a text; of the others every setting does.
-_OF_MODEL = {"max_length", "long_texts", "window_stride", "window_combine"}
+_OF_MODEL = {"max_length", "long_texts", "window_stride", "window_combine", "early_exit"}
 _OF_INPUT = {"max_characters"}
 
 
@@ -46,6 +46,10 @@ class Serving(NamedTuple):
     def reading(self) -> Serving:
         """What decides how much is read of a text, without what is made of its scores."""
         return Serving(model=self.model, batching=self.batching, input=self.input)
+
+    def all_layers(self) -> Serving:
+        """The same without early exit."""
+        return self._replace(model=self.model.model_copy(update={"early_exit": "off"}))
 
     def changed(self) -> dict[str, Any]:
         """The settings by their dotted names that have a say in the figures and are not the defaults."""
@@ -165,12 +169,14 @@ def _kept(said: Classification, scores: NDArray[np.float64], spans: TokenSpans |
 
 
 def _exact(model: Model, settings: ModelSettings) -> Model:
-    """The model with an interpretation that keeps the scores, of whole texts and of joined windows."""
-    opened = cast("OnnxClassifier", model.classifier)
-    keeping = _Keeping(cast("OfTexts | Entities", opened.interpret))
+    """The model with interpretations that keep the scores, of whole texts and of joined windows."""
+    opened = cast("OnnxClassifier", model.classifier).interpreted(
+        lambda interpret: _Keeping(cast("OfTexts | Entities", interpret))
+    )
+    keeping = cast("_Keeping", opened.interpret)
     join: JoinTexts | JoinTokens | None = None
     if isinstance(model.join, JoinTexts):
         join = JoinTexts("max" if settings.window_combine == "max" else "mean", keeping.of_text)
     elif isinstance(model.join, JoinTokens) and model.cutter is not None:
         join = JoinTokens(model.cutter, model.tokenizer, cast("Entities", keeping))
-    return model._replace(classifier=OnnxClassifier(opened.model, keeping, opened.canary), join=join)
+    return model._replace(classifier=opened, join=join)

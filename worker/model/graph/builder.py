@@ -6,11 +6,15 @@ And equality: no step lets a row depend on its neighbours in the batch or on how
 
 Inputs `input_ids` and `attention_mask`, int32 [batch, sequence]; output `logits`, float32 [batch, labels], or
 [batch, sequence, labels] of a network that classifies tokens.
+
+A network with an early head may be written as two graphs, one after the other bit for bit the whole. The stage `early`
+has the first layers and ends in the logits of that head and in `hidden`, float32 [sequence, batch, hidden]; the stage
+`rest` takes `hidden` and `attention_mask` and ends in the logits of the last layer.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -24,18 +28,21 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from worker.model.graph.layers import Dense, Layer, Network, Norm
+    from worker.model.graph.layers import Dense, Head, Layer, Network, Norm
     from worker.model.graph.quantize import Range
 
-INPUTS = ("input_ids", "attention_mask")
-OUTPUT = "logits"
+Stage: TypeAlias = Literal["whole", "early", "rest"]
+STAGES: tuple[Stage, Stage] = ("early", "rest")
+IDS, MASK = "input_ids", "attention_mask"
+OUTPUT, HIDDEN = "logits", "hidden"
 # Far below any score, and still finite when a score is added.
 _MASKED = np.float32(-1e30)
 # The last layer asks for two tokens and drops the second: onnxruntime multiplies a single row with another routine,
 # which adds up in an order that depends on the padded length.
 _ASKING = 2
-# Names of what a projection of the embeddings and a head's first product read; those within layers are composed.
+# Names of what a projection of the embeddings and the heads' first products read; those within layers are composed.
 _EMBEDDINGS, _HEAD = "embeddings", "head.0"
+EARLY_INPUT = "early.0"
 
 
 def build(
@@ -44,8 +51,9 @@ def build(
     *,
     weight_limit: int = WEIGHT_LIMIT,
     int8_words: bool = True,
+    stage: Stage = "whole",
 ) -> onnx.ModelProto:
-    """The graph of `network`.
+    """The graph of `network`, or of one stage of it.
 
     Args:
         network: sizes and tensors.
@@ -53,8 +61,9 @@ def build(
             not there stays FP32. Without `ranges` everything is FP32, the embedding table too.
         weight_limit: the largest INT8 weight code; `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
         int8_words: whether, with `ranges`, the embedding table is INT8.
+        stage: `early` and `rest` need a network with an early head. Both take the ranges of the whole.
     """
-    graph = Writer(network, ranges or {}, weight_limit, int8_words=int8_words and ranges is not None)
+    graph = Writer(network, ranges or {}, weight_limit, int8_words=int8_words and ranges is not None, stage=stage)
     graph.write()
     return graph.model()
 
@@ -68,14 +77,24 @@ def product_inputs(network: Network) -> list[str]:
     ]
     # The last layer's query reads the first token only, which its whole input contains. The last product of a head is
     # never quantized.
-    return [*([_EMBEDDINGS] if network.projection else []), *layers, *([_HEAD] if len(network.head) > 1 else [])]
+    inner = [_HEAD] if len(network.head) > 1 else []
+    return [*([_EMBEDDINGS] if network.projection else []), *layers, *inner, *([EARLY_INPUT] if network.early else [])]
 
 
 class Writer:
     """Writes one network down; `switched.py` has another that leaves the choice between INT8 and FP32 open."""
 
-    def __init__(self, network: Network, ranges: Mapping[str, Range], weight_limit: int, *, int8_words: bool) -> None:
+    def __init__(
+        self,
+        network: Network,
+        ranges: Mapping[str, Range],
+        weight_limit: int,
+        *,
+        int8_words: bool,
+        stage: Stage = "whole",
+    ) -> None:
         self.network = network
+        self.stage = stage
         self.ranges = ranges
         self.int8_words = int8_words
         self.weight_limit = weight_limit
@@ -83,25 +102,54 @@ class Writer:
         self._quantized: dict[str, str] = {}
 
     def write(self) -> None:
-        x = self._embeddings()
+        layers = self._layers()
+        x = HIDDEN if self.stage == "rest" else self._embeddings()
         mask = self._mask()
         last = len(self.network.layers) - 1
-        for i, layer in enumerate(self.network.layers):
-            x = self._layer(x, mask, layer, f"layer.{i}", first_only=i == last and self.network.task == "sequence")
-        self._head(x)
+        for i in layers:
+            first_only = i == last and self.network.task == "sequence"
+            x = self._layer(x, mask, self.network.layers[i], f"layer.{i}", first_only=first_only)
+        if self.stage == "early" and self.network.early is not None:
+            self._head(self.mean(x), self.network.early.head, EARLY_INPUT)
+        else:
+            self._head(x, self.network.head, _HEAD)
 
     def model(self) -> onnx.ModelProto:
         """What was written."""
-        shape = ["batch", "sequence"] if self.network.task == "token" else ["batch"]
+        ids, mask = (helper.make_tensor_value_info(n, TensorProto.INT32, ["batch", "sequence"]) for n in (IDS, MASK))
+        states: list[str | int | None] = ["sequence", "batch", self.network.hidden]
+        hidden = helper.make_tensor_value_info(HIDDEN, TensorProto.FLOAT, states)
+        rows: list[str | int | None] = ["batch", "sequence"] if self.network.task == "token" else ["batch"]
+        logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*rows, len(self.network.labels)])
         return self.emitter.model(
-            inputs=[helper.make_tensor_value_info(name, TensorProto.INT32, ["batch", "sequence"]) for name in INPUTS],
-            output=helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*shape, len(self.network.labels)]),
+            inputs=[hidden, mask] if self.stage == "rest" else [ids, mask],
+            outputs=[logits, hidden] if self.stage == "early" else [logits],
         )
+
+    def _layers(self) -> range:
+        """The numbers of the layers of this stage."""
+        count, early = len(self.network.layers), self.network.early
+        if self.stage == "whole":
+            return range(count)
+        if early is None:
+            raise ValueError("a network without an early head has no stages")
+        return range(early.layer) if self.stage == "early" else range(early.layer, count)
+
+    def mean(self, x: str) -> str:
+        """What an early head reads: the mean over a text's tokens, [sequence, batch, hidden] to [1, batch, hidden].
+
+        Tokens are added up one after the other, whatever the shape, so that zeros for padding change no bit of it.
+        """
+        emit, along = self.emitter, self.emitter.constant(np.array([0], np.int64))
+        ones = emit("Transpose", emit("Cast", MASK, to=TensorProto.FLOAT), perm=[1, 0])
+        ones = emit("Unsqueeze", ones, emit.constant(np.array([2], np.int64)))
+        total = emit("ReduceSum", emit("Mul", x, ones), along, keepdims=1)
+        return emit("Div", total, emit("ReduceSum", ones, along, keepdims=1), output=EARLY_INPUT)
 
     def _embeddings(self) -> str:
         """[batch, sequence] ids to normalized [sequence, batch, hidden]."""
         emit, network = self.emitter, self.network
-        ids = emit("Transpose", "input_ids", perm=[1, 0])
+        ids = emit("Transpose", IDS, perm=[1, 0])
         total = emit("Add", self._words(ids), self._positions(ids))
         if network.projection is None:
             return self._norm(total, network.embedding_norm, "layer.0.input")
@@ -134,7 +182,7 @@ class Writer:
         With a relative bias [batch, heads, sequence, sequence], which holds that, too.
         """
         emit = self.emitter
-        ones = emit("Cast", "attention_mask", to=TensorProto.FLOAT)
+        ones = emit("Cast", MASK, to=TensorProto.FLOAT)
         missing = emit("Sub", emit.constant(np.float32(1)), ones)
         axes = emit.constant(np.array([1, 2], np.int64))
         mask = emit("Unsqueeze", emit("Mul", missing, emit.constant(_MASKED)), axes)
@@ -145,7 +193,7 @@ class Writer:
         """[heads, query, key]."""
         emit = self.emitter
         zero, one = emit.constant(np.int64(0)), emit.constant(np.int64(1))
-        length = emit("Squeeze", emit("Shape", "input_ids", start=1, end=2))
+        length = emit("Squeeze", emit("Shape", MASK, start=1, end=2))
         keys = emit("Range", zero, length, one)
         queries = emit("Unsqueeze", keys, emit.constant(np.array([1], np.int64)))
         middle = emit.constant(np.int64(by_distance.shape[1] // 2))
@@ -176,6 +224,8 @@ class Writer:
 
     def _after(self, name: str) -> str:
         following = int(name.rpartition(".")[2]) + 1
+        if self.stage == "early" and following == self._layers().stop:
+            return HIDDEN
         return f"layer.{following}.input" if following < len(self.network.layers) else _HEAD
 
     def _attention(self, query: str, key: str, value: str, mask: str, name: str, *, first_only: bool) -> str:
@@ -211,12 +261,12 @@ class Writer:
         epsilon = float(self.network.epsilon)
         return self.emitter("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon, output=output)
 
-    def _head(self, x: str) -> None:
-        """The last layer's output to the logits."""
+    def _head(self, x: str, head: Head, observed: str) -> None:
+        """The first token, or all, of a layer's output to the logits; `observed` is what the first product reads."""
         emit = self.emitter
-        *inner, (classifier, _) = self.network.head
-        for i, (dense, activation) in enumerate(inner):
-            x = self._dense(x, f"head.{i}", dense)
+        *inner, (classifier, _) = head
+        for dense, activation in inner:
+            x = self._dense(x, observed, dense)
             x = self._activate(x, activation) if activation else x
         if self.network.task == "token":
             by_position = self._plain(x, classifier)

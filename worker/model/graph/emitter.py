@@ -55,8 +55,8 @@ class Emitter:
             self._model.graph.initializer.append(numpy_helper.from_array(array, self._constants[key]))
         return self._constants[key]
 
-    def model(self, inputs: Sequence[ValueInfoProto], output: ValueInfoProto) -> ModelProto:
+    def model(self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> ModelProto:
         """Everything written so far, as one model."""
         self._model.graph.input.extend(inputs)
-        self._model.graph.output.append(output)
+        self._model.graph.output.extend(outputs)
         return self._model

@@ -41,6 +41,18 @@ class Layer:
     output_norm: Norm
 
 
+Head = tuple[tuple[Dense, str | None], ...]
+"""One product, or one before it; each is followed by the named activation (`None`: nothing)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Early:
+    """A second head: reads the mean over the tokens' states after `layer` layers."""
+
+    layer: int
+    head: Head
+
+
 @dataclass(frozen=True, eq=False)
 class Network:
     """An encoder with a classifier: over the first token (`sequence`) or over every token (`token`).
@@ -55,8 +67,9 @@ class Network:
         projection: from the embeddings' width to that of the layers, where they differ.
         relative_bias: added to the attention scores by distance, [heads, an odd number]; the middle column is for the
             query itself, the d-th after it for a key d tokens later.
+        early: the head of texts that need no more layers; only of a `sequence`.
         activation: between a layer's two feed-forward products, by its name in `activations.OPERATORS`.
-        head: applied from left to right, each product followed by the named activation (`None`: nothing).
+        head: reads the last layer.
         heads: attention heads of a layer.
         epsilon: of all norms.
         labels: what the classifier's outputs are called.
@@ -68,13 +81,14 @@ class Network:
     embedding_norm: Norm
     layers: tuple[Layer, ...]
     activation: str
-    head: tuple[tuple[Dense, str | None], ...]
+    head: Head
     heads: int
     epsilon: float
     labels: tuple[str, ...]
     position_padding: int | None = None
     projection: Dense | None = None
     relative_bias: np.ndarray | None = None
+    early: Early | None = None
 
     @property
     def hidden(self) -> int:

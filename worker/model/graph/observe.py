@@ -17,8 +17,8 @@ import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from worker.cpu import usable_cores
-from worker.model.graph.builder import build, product_inputs
-from worker.model.graph.quantize import Range, equalized
+from worker.model.graph.builder import Writer, product_inputs
+from worker.model.graph.quantize import WEIGHT_LIMIT, Range, equalized
 from worker.model.session import feeds, open_session
 
 if TYPE_CHECKING:
@@ -90,7 +90,11 @@ def observe(
 
 def _observing(network: Network, names: Sequence[str]) -> onnxruntime.InferenceSession:
     """A session over the FP32 graph with two more outputs for every name, the extremes of its channels."""
-    model = build(network)
+    writer = Writer(network, {}, WEIGHT_LIMIT, int8_words=False)
+    writer.write()
+    if network.early is not None:
+        writer.mean(f"layer.{network.early.layer}.input")
+    model = writer.model()
     for name in names:
         for op in ("ReduceMin", "ReduceMax"):
             output = f"{name}.{op}"

@@ -17,7 +17,7 @@ import orjson
 
 from worker.errors import BundleError, ConfigError
 from worker.model import bundle
-from worker.model.assemble import Encode
+from worker.model.assemble import Encode, graph_files
 from worker.model.data import parted
 from worker.model.evaluation import answers
 from worker.model.graph.network import WrongLabels, from_checkpoint
@@ -27,6 +27,7 @@ from worker.model.importing import (
     describing,
     foreign,
     gate,
+    leaving,
     padding,
     place,
     probing,
@@ -42,7 +43,7 @@ from worker.model.importing.options import ImportOptions
 from worker.model.importing.quantizing import Made, Quantizing
 from worker.model.importing.texts import ENOUGH, Texts
 from worker.model.manifest import Quantization
-from worker.model.session import open_session, run
+from worker.model.session import Stages, open_session, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -193,8 +194,12 @@ class Importer:
         compare = self._compare(described, texts, texts.note)
         if texts.gate == texts.calibration:
             self._notes.append(f"INT8 is compared on {texts.note}: give at least {ENOUGH} to keep some from it")
-        quantizing = Quantizing(network, texts, compare, self._bounds, self._options.weight_limit, self._say)
-        made = quantizing.run(prove)
+        leave = leaving.rule(network, described, texts, self._options)
+        made = Quantizing(network, texts, compare, self._bounds, self._options.weight_limit, self._say, leave).run(
+            prove
+        )
+        if network.early is not None:
+            self._notes.append(leaving.LEFT_OUT if leave is None else leaving.said(made.early_exit))
         if made.quantization.fp32_parts:
             parts = ", ".join(made.quantization.fp32_parts)
             self._notes.append(f"these parts stayed FP32, because INT8 cost too much there: {parts}")
@@ -272,8 +277,8 @@ class Importer:
 
     def _write(self, out: Path, described: Described, made: Made) -> bundle.Bundle:
         options = self._options
-        session, encode = open_session(made.model), Encode(described.tokenizer, described.max_length)
-        probes = probing.probes(lambda text: run(session, encode([text]), pad_id=described.pad_id)[0])
+        encode = Encode(described.tokenizer, described.max_length)
+        probes = probing.probes(_answering(made, encode, described.pad_id))
         compared = made.comparison.evaluation if made.comparison else None
         fields = {
             "name": self._name(),
@@ -284,6 +289,7 @@ class Importer:
             "thresholds": options.thresholds,
             "max_length": described.max_length,
             "pad_id": described.pad_id,
+            "early_exit": made.early_exit,
             "quantization": made.quantization,
             "evaluation": (*options.evaluation, *((compared,) if compared else ())),
             "base_model": options.base_model,
@@ -292,8 +298,22 @@ class Importer:
             "probe_tolerance": probing.tolerance(probes, described.task),
         }
         files = {
-            bundle.MODEL: made.model,
+            **graph_files(made.model, made.stages),
             bundle.TOKENIZER: described.tokenizer,
             bundle.CONFIG: orjson.dumps(described.config, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         }
         return bundle.replace(out, files, fields)
+
+
+def _answering(made: Made, encode: Encode, pad_id: int) -> probing.LogitsOf:
+    """The logits of a text, and those of the early head where there is one."""
+    if made.stages is None:
+        session = open_session(made.model)
+        return lambda text: (run(session, encode([text]), pad_id=pad_id)[0], None)
+    stages = Stages(*made.stages, pad_id)
+
+    def both(text: str) -> tuple[np.ndarray, np.ndarray]:
+        early, last = stages(encode([text]))
+        return last[0], early[0]
+
+    return both

@@ -40,6 +40,8 @@ class ImportOptions:
         lowercase: None takes what the tokenizer says.
         onnx_file: the graph to import, by its path in the folder.
         rebuild: make our own graph of an FP32 graph's weights.
+        exit_agreement: of a checkpoint with an early head, how many of the gate's texts are to get the same label from
+            it as from all layers; None leaves the head out.
     """
 
     name: str | None = None
@@ -62,3 +64,4 @@ class ImportOptions:
     lowercase: bool | None = None
     onnx_file: str | None = None
     rebuild: bool = False
+    exit_agreement: float | None = None

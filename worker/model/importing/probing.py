@@ -16,6 +16,9 @@ from worker.model.manifest import Probe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    LogitsOf = Callable[[str], tuple[np.ndarray, np.ndarray | None]]
+    """A text's logits, and those of the early head, where there is one."""
+
 # Of the sample's lines, chosen for their lengths and for what is in them: a few words, names, an emoji, another script.
 _CHOSEN = (1, 2, 6, 27, 42, 65)
 _LONG = slice(-17, -12)
@@ -35,16 +38,21 @@ def probe_texts() -> list[str]:
     return [*(lines[i] for i in _CHOSEN), " ".join(lines[_LONG])]
 
 
-def probes(logits_of: Callable[[str], np.ndarray]) -> tuple[Probe, ...]:
+def probes(logits_of: LogitsOf) -> tuple[Probe, ...]:
     """What a graph answers on this machine.
 
     Raises:
         BundleError: an answer is no number.
     """
-    found = [(text, np.asarray(logits_of(text), np.float64).reshape(-1)) for text in probe_texts()]
-    if not all(np.isfinite(logits).all() for _, logits in found):
+    return tuple(_probe(text, *logits_of(text)) for text in probe_texts())
+
+
+def _probe(text: str, logits: np.ndarray, early_logits: np.ndarray | None) -> Probe:
+    both = [np.asarray([] if each is None else each, np.float64).reshape(-1) for each in (logits, early_logits)]
+    if not all(np.isfinite(each).all() for each in both):
         raise BundleError("The model answers with logits that are not finite numbers: its weights are damaged.")
-    return tuple(Probe(text=text, logits=tuple(round(x, _DIGITS) for x in logits.tolist())) for text, logits in found)
+    last, early = (tuple(round(x, _DIGITS) for x in each.tolist()) for each in both)
+    return Probe(text=text, logits=last, early_logits=early)
 
 
 def tolerance(made: tuple[Probe, ...], task: str) -> float:

@@ -7,29 +7,35 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from worker.errors import BundleError
-from worker.model.graph.builder import build
+from worker.model.assemble import two_stages
+from worker.model.graph.builder import EARLY_INPUT, build
 from worker.model.graph.observe import observe
 from worker.model.graph.switched import WORDS, Switched
 from worker.model.importing import fallback
 from worker.model.manifest import Quantization
-from worker.model.session import open_session, run_each
+from worker.model.session import Stages, open_session, run_each
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from worker.model.assemble import TwoStages
     from worker.model.graph.network import Network
     from worker.model.graph.quantize import Range
     from worker.model.importing.bounds import Bounds
     from worker.model.importing.gate import Comparison
+    from worker.model.importing.leaving import Rule
     from worker.model.importing.texts import Texts
+    from worker.model.manifest import EarlyExit
 
 
 class Made(NamedTuple):
-    """A graph, how it is stored, and how it compared."""
+    """A graph, how it is stored, and how it compared; its two stages, and when a text leaves after the first."""
 
     model: bytes
     quantization: Quantization
     comparison: Comparison | None
+    stages: TwoStages | None = None
+    early_exit: EarlyExit | None = None
 
 
 class Quantizing:
@@ -42,6 +48,7 @@ class Quantizing:
         bounds: how far they may be apart.
         weight_limit: the largest weight code.
         say: is told what is going on.
+        leave: how the exit is calibrated, of a network with an early head.
     """
 
     def __init__(
@@ -52,6 +59,7 @@ class Quantizing:
         bounds: Bounds,
         weight_limit: int,
         say: Callable[[str], object],
+        leave: Rule | None = None,
     ) -> None:
         self._network = network
         self._texts = texts
@@ -59,6 +67,7 @@ class Quantizing:
         self._bounds = bounds
         self._weight_limit = weight_limit
         self._say = say
+        self._leave = leave
 
     def run(self, prove: Callable[[Sequence[Sequence[int]], Sequence[np.ndarray]], None] | None = None) -> Made:
         """The graph; `prove` is shown the FP32 logits of all texts before it is made.
@@ -88,23 +97,30 @@ class Quantizing:
         if not judge.passes(comparison):
             del model
             self._say("INT8 alone is too far from FP32: looking for the parts that it hurts most")
-            switched = Switched(self._network, ranges, self._weight_limit)
+            of_whole = {name: found for name, found in ranges.items() if name != EARLY_INPUT}
+            switched = Switched(self._network, of_whole, self._weight_limit)
             found = fallback.search(switched, judge, few, comparison, self._say)
             parts, most = found.fp32_parts, found.most
             del switched
             model, comparison = self._built(ranges, judge, parts)
         self._bounds.check(comparison, len(parts), most)
-        return Made(model, self._quantization(parts, comparison), comparison)
+        made = Made(model, self._quantization(parts, comparison), comparison)
+        return made if self._leave is None else self._in_two_stages(made, ranges, judge, self._leave)
+
+    def _in_two_stages(self, made: Made, ranges: Mapping[str, Range], judge: fallback.Judge, leave: Rule) -> Made:
+        """With both stages, unless no text may leave."""
+        self._say("calibrating the early exit")
+        left, int8_words = _quantized(ranges, made.quantization.fp32_parts)
+        stages = two_stages(self._network, left, weight_limit=self._weight_limit, int8_words=int8_words)
+        early_exit = leave(*Stages(*stages)(judge.rows, fallback.BATCH))
+        return made if early_exit is None else made._replace(stages=stages, early_exit=early_exit)
 
     def _built(
         self, ranges: Mapping[str, Range], judge: fallback.Judge, fp32_parts: tuple[str, ...]
     ) -> tuple[bytes, Comparison]:
-        model = build(
-            self._network,
-            {name: found for name, found in ranges.items() if name not in fp32_parts},
-            weight_limit=self._weight_limit,
-            int8_words=WORDS not in fp32_parts,
-        ).SerializeToString()
+        left, int8_words = _quantized(ranges, fp32_parts)
+        built = build(self._network, left, weight_limit=self._weight_limit, int8_words=int8_words)
+        model = built.SerializeToString()
         return model, judge.compare(run_each(open_session(model), judge.rows, fallback.BATCH))
 
     def _quantization(self, fp32_parts: tuple[str, ...], comparison: Comparison) -> Quantization:
@@ -117,3 +133,8 @@ class Quantizing:
             calibration_texts=len(self._texts.calibration),
             against_fp32=comparison.agreement,
         )
+
+
+def _quantized(ranges: Mapping[str, Range], fp32_parts: tuple[str, ...]) -> tuple[dict[str, Range], bool]:
+    """The ranges of what is INT8, and whether the embedding table is."""
+    return {name: found for name, found in ranges.items() if name not in fp32_parts}, WORDS not in fp32_parts

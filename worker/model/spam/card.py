@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from worker.model.evaluation.early_exit import AGREEMENT
 from worker.model.manifest import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from worker.model.bundle import Bundle
     from worker.model.manifest import Evaluation, Figures
 
@@ -71,11 +74,20 @@ INT8, labels `ham` and `spam`, English. Made by `python -m worker.model.spam.__m
 `spam` is decided where its score is at least {threshold:g}; scores are softmax over logits divided by the temperature
 {temperature:g}. Texts are cut at {max_length} tokens. A message's score does not depend on what it is batched with.
 
+A message leaves after layer {early_exit.layer} of {early_exit.layers} where a second head there is sure: the likelier
+of its labels has a probability of at least {early_exit.threshold:.4f} at the temperature {early_exit.temperature:g}.
+Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.1%} of the
+validation texts get the same label as from all layers: {early_exit.agreement:.2%} of {early_exit.texts} did, and
+{early_exit.left:.1%} left.
+`model.early_exit = "off"` in the settings computes all layers for every message.
+
 ## Figures on texts that training never saw
 
 {table}
 
-ECE: expected calibration error of the spam score, ten equal bins. Agreement: same label from INT8 and FP32.
+INT8 and FP32 compute all layers; INT8, exits is what is served by default. ECE: expected calibration error of the spam
+score, ten equal bins. Agreement: same label from INT8 and FP32; for exits, from INT8 with them and without. Left: how
+many messages needed no more than {early_exit.layer} layers.
 {notes}
 
 ## Data
@@ -103,13 +115,15 @@ Apache-2.0; sources and attributions are in `NOTICE`.
 
 
 def card(bundle: Bundle) -> str:
-    """The model card of a bundle, README.md."""
+    """The model card of a bundle with early exit, README.md."""
     manifest = bundle.manifest
     return _CARD.format(
         name=manifest.name,
         threshold=manifest.thresholds["spam"],
         temperature=manifest.temperature,
         max_length=manifest.max_length,
+        early_exit=manifest.early_exit,
+        agreement=AGREEMENT,
         table=figures_table(manifest.evaluation),
         notes="\n".join(f"{e.channel}: {e.note}." for e in manifest.evaluation if e.note),
         data="\n".join(f"- {s.name}; {s.credit}; licence: {s.licence}" for s in manifest.data),
@@ -118,19 +132,27 @@ def card(bundle: Bundle) -> str:
 
 def figures_table(evaluations: tuple[Evaluation, ...]) -> str:
     """A Markdown table, one row per channel and graph."""
-    head = "| channel | texts (spam) | graph | accuracy | precision | recall | F1 (spam) | ECE | agreement |"
-    both = ((e, name, graph) for e in evaluations for name, graph in (("INT8", e.quantized), ("FP32", e.fp32)))
-    rows = [_row(e, name, graph) for e, name, graph in both if graph is not None]
-    return "\n".join([head, "|---|---|---|---|---|---|---|---|---|", *rows])
+    head = "| channel | texts (spam) | graph | accuracy | precision | recall | F1 (spam) | ECE | agreement | left |"
+    rows = [row for each in evaluations for row in _rows(each)]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|---|---|", *rows])
 
 
-def _row(e: Evaluation, graph: str, found: Figures) -> str:
+def _rows(e: Evaluation) -> Iterator[str]:
+    yield _row(e, "INT8", e.quantized, e.same_label)
+    if e.early_exit is not None:
+        yield _row(e, "INT8, exits", e.early_exit.figures, e.early_exit.same_label, f"{e.early_exit.left:.1%}")
+    if e.fp32 is not None:
+        yield _row(e, "FP32", e.fp32, e.same_label)
+
+
+def _row(e: Evaluation, graph: str, found: Figures, agreement: float | None, left: str = "") -> str:
     cells = [
         e.channel,
         f"{e.texts} ({e.per_label['spam']})",
         graph,
         *(f"{x:.4f}" for x in (found.accuracy, found.precision["spam"], found.recall["spam"], found.f1["spam"])),
         f"{found.calibration_error:.4f}",
-        f"{e.same_label:.4f}",
+        f"{agreement:.4f}",
+        left,
     ]
     return f"| {' | '.join(cells)} |"

@@ -9,11 +9,13 @@ import numpy as np
 from worker.model.evaluation.answers import probabilities
 from worker.model.evaluation.by_label import by_label
 from worker.model.evaluation.calibration import calibration_error
-from worker.model.manifest import Agreement, Evaluation, Figures
+from worker.model.manifest import Agreement, Evaluation, Figures, WithExits
 from worker.pipeline import interpret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from worker.model.evaluation.early_exit import Heads
 
 _DIGITS = 4
 _THRESHOLDS = np.round(np.arange(0.3, 0.91, 0.01), 2)
@@ -57,6 +59,16 @@ def evaluation(
         fp32=fp32,
         same_label=round(float((decided[0] == decided[1]).mean()), _DIGITS),
         note=note,
+    )
+
+
+def with_exits(both: Heads, threshold: float, truth: np.ndarray, thresholds: dict[int, float]) -> WithExits:
+    """What is served where texts leave from `threshold` on; `thresholds` of the labels by their ids."""
+    scores = both.scores(threshold)
+    return WithExits(
+        figures=figures(both.labels, scores, decide(scores, thresholds), truth),
+        same_label=round(float(both.same(threshold).mean()), _DIGITS),
+        left=round(float(both.left(threshold).mean()), _DIGITS),
     )
 
 

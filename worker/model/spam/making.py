@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from worker.errors import BundleError
 from worker.model import bundle
 from worker.model.assemble import (
     PROBE_TOLERANCE,
     Encode,
     Graphs,
+    TwoStages,
     config_json,
     graphs,
     plain_tokenizer,
@@ -26,16 +28,18 @@ from worker.model.assemble import (
 )
 from worker.model.evaluation.answers import probabilities
 from worker.model.evaluation.calibration import fit_temperature
-from worker.model.session import open_session, run_sorted
+from worker.model.evaluation.early_exit import Validation, calibrate, heads
+from worker.model.graph.architectures.families import EARLY_EXIT_LAYER
+from worker.model.session import Stages, open_session, run_sorted
 from worker.model.spam import card as spam_card
-from worker.model.spam.figures import agreement, evaluation, fit_threshold
+from worker.model.spam.figures import agreement, evaluation, fit_threshold, with_exits
 from worker.model.spam.texts import LABELS
 from worker.model.training.encoder import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.model.manifest import Evaluation
+    from worker.model.manifest import EarlyExit, Evaluation
     from worker.model.spam.texts import Labelled, Splits
     from worker.model.training.encoder import Encoder
 
@@ -46,24 +50,49 @@ MAX_LENGTH = 256
 CALIBRATION_TEXTS = 400
 
 
+# The layer after which a message may leave.
+EXIT_LAYER = 2
+
+
 @dataclass(frozen=True)
 class Decision:
-    """How logits become labels."""
+    """How logits become labels, and when those of the early head do."""
 
     temperature: float
     threshold: float
+    early_exit: EarlyExit
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        return {"spam": self.threshold}
+
+
+def network_config(encoder: Encoder) -> dict[str, Any]:
+    """config.json of the classifier."""
+    return config_json(encoder.config, LABELS) | {EARLY_EXIT_LAYER: EXIT_LAYER}
 
 
 def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits) -> Decision:
-    """Temperature and threshold by the validation texts, which `tensors` must not have seen."""
+    """Temperatures and thresholds by the validation texts, which `tensors` must not have seen.
+
+    Raises:
+        BundleError: no text may leave early.
+    """
     tokenizer = plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config_json(encoder.config, LABELS), tensors, encode(_calibration([*splits.train, *splits.styled])))
+    config = network_config(encoder)
+    both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
     # The project's own texts are too few to have a say.
     validation = _Measured(both, encode, [row for row in splits.validation if row.channel != "modern"])
     temperature = fit_temperature("single-label", validation.quantized, validation.truth, validation.weights)
     scores = probabilities(validation.quantized, temperature)
-    return Decision(temperature, fit_threshold(scores, validation.truth, validation.channels))
+    threshold = fit_threshold(scores, validation.truth, validation.channels)
+    held = Validation(validation.early, validation.quantized, validation.truth, validation.weights, validation.channels)
+    layers = (EXIT_LAYER, config["n_layers"])
+    early_exit = calibrate(held, LABELS, temperature, {"spam": threshold}, layers)
+    if early_exit is None:
+        raise BundleError("No validation text may leave early: train the early head longer.")
+    return Decision(temperature, threshold, early_exit)
 
 
 def make(
@@ -74,7 +103,7 @@ def make(
     Raises:
         BundleError: the tensors do not make a classifier with these labels.
     """
-    config, tokenizer = config_json(encoder.config, LABELS), plain_tokenizer(encoder.tokenizer)
+    config, tokenizer = network_config(encoder), plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
     both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
     test = _Measured(both, encode, splits.test)
@@ -85,19 +114,20 @@ def make(
         "task": "single-label",
         "activation": "softmax",
         "temperature": temperature,
-        "thresholds": {"spam": threshold},
+        "thresholds": decision.thresholds,
         "max_length": MAX_LENGTH,
+        "early_exit": decision.early_exit,
         "quantization": static_int8(
             "minimum and maximum of equalized channels over training texts, equally many a channel", CALIBRATION_TEXTS
         ).model_copy(update={"against_fp32": agreement(test.quantized, test.fp32, temperature, {1: threshold})}),
-        "evaluation": _evaluations(test, splits, temperature, threshold),
+        "evaluation": _evaluations(test, splits, decision),
         "base_model": BASE,
         "data": spam_card.DATA,
-        "probes": probes(both.quantized, encode, spam_card.PROBES),
+        "probes": probes(both.quantized, encode, spam_card.PROBES, both.stages),
         "probe_tolerance": PROBE_TOLERANCE,
     }
     files = {
-        bundle.MODEL: both.quantized,
+        **both.files(),
         bundle.TOKENIZER: tokenizer,
         bundle.CONFIG: orjson.dumps(config, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE),
         "NOTICE": spam_card.NOTICE.encode(),
@@ -108,14 +138,14 @@ def make(
 
 
 class _Measured:
-    """The logits of both graphs on some texts."""
+    """The logits of both graphs on some texts, and those of the early head."""
 
     def __init__(self, both: Graphs, encode: Encode, rows: Sequence[Labelled]) -> None:
         ids = encode([row.text for row in rows])
         self.texts = [row.text for row in rows]
         self.truth = np.array([row.label for row in rows])
         self.channels = [row.channel for row in rows]
-        self.quantized = run_sorted(open_session(both.quantized), ids)
+        self.early, self.quantized = Stages(*_staged(both))(ids)
         self.fp32 = run_sorted(open_session(both.fp32), ids)
 
     @property
@@ -126,7 +156,13 @@ class _Measured:
         return np.array([share[channel] for channel in self.channels])
 
 
-def _evaluations(test: _Measured, splits: Splits, temperature: float, threshold: float) -> tuple[Evaluation, ...]:
+def _staged(both: Graphs) -> TwoStages:
+    if both.stages is None:
+        raise BundleError("The weights have no early head: they are of another recipe; train them again.")
+    return both.stages
+
+
+def _evaluations(test: _Measured, splits: Splits, decision: Decision) -> tuple[Evaluation, ...]:
     """One entry per channel, and one for the SMS without near-duplicates in the training texts."""
     names = np.array(test.channels)
     fresh = np.array([text not in splits.sms_leaks for text in test.texts])
@@ -136,18 +172,21 @@ def _evaluations(test: _Measured, splits: Splits, temperature: float, threshold:
     )
     sets = [(channel, names == channel, "") for channel in dict.fromkeys(test.channels)]
     sets.insert(1, ("sms, none like it in training", (names == "sms") & fresh, note))
-    return tuple(
-        evaluation(
-            channel,
-            LABELS,
-            (test.quantized[chosen], test.fp32[chosen]),
-            test.truth[chosen],
-            temperature,
-            {1: threshold},
-            note,
-        )
-        for channel, chosen, note in sets
+    return tuple(_evaluation(channel, test, chosen, decision, note) for channel, chosen, note in sets)
+
+
+def _evaluation(channel: str, test: _Measured, chosen: np.ndarray, decision: Decision, note: str) -> Evaluation:
+    truth, logits = test.truth[chosen], (test.quantized[chosen], test.fp32[chosen])
+    found = evaluation(channel, LABELS, logits, truth, decision.temperature, {1: decision.threshold}, note)
+    early_exit = decision.early_exit
+    both = heads(
+        LABELS,
+        decision.thresholds,
+        (test.early[chosen], test.quantized[chosen]),
+        (early_exit.temperature, decision.temperature),
     )
+    exits = with_exits(both, early_exit.threshold, truth, {1: decision.threshold})
+    return found.model_copy(update={"early_exit": exits})
 
 
 def _calibration(train: Sequence[Labelled]) -> list[str]:

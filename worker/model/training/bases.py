@@ -21,9 +21,10 @@ from transformers import (
 
 from worker.errors import ConfigError
 from worker.model.assemble import plain_tokenizer
+from worker.model.graph.architectures.description import labels_of
 from worker.model.graph.architectures.families import FAMILIES
 from worker.model.importing import padding
-from worker.model.training import encoder
+from worker.model.training import early_exit, encoder
 from worker.model.training.fine_tuning import load_tensors
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Task: TypeAlias = Literal["single-label", "multi-label", "regression", "token"]
 MINILM = "minilm"
+_FINE_TUNED = "ForSequenceClassification"
 PROBLEM_TYPES = {
     "single-label": "single_label_classification",
     "multi-label": "multi_label_classification",
@@ -69,20 +71,64 @@ class Base:
         (folder / "tokenizer.json").write_bytes(plain_tokenizer((folder / "tokenizer.json").read_bytes()))
 
 
-def load(name: str, task: Task, labels: Sequence[str], seed: int) -> Base:
+def load(
+    name: str, task: Task, labels: Sequence[str], seed: int, exit_layer: int | None = None, *, fine_tuned: bool = False
+) -> Base:
     """The encoder `name` under a head for `labels`, which `seed` initializes.
 
+    Args:
+        name: as the user gave it.
+        task: what the head is for.
+        labels: in the order of their ids.
+        seed: of new weights.
+        exit_layer: after which a second head reads; 0 takes a third of the layers; None: there is none.
+        fine_tuned: the checkpoint must have its own head for these labels, which stays.
+
     Raises:
-        ConfigError: there is no such encoder, or its family cannot be served.
+        ConfigError: there is no such encoder, its family cannot be served, or it has no such layer or head.
     """
     _be_quiet()
     words = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     if task in PROBLEM_TYPES:
         words["problem_type"] = PROBLEM_TYPES[task]
     torch.manual_seed(seed)
-    model, tokenizer = _minilm(task, words) if name == MINILM else _checkpoint(name, task, words)
+    if name == MINILM:
+        model, tokenizer = _minilm(task, words)
+    else:
+        model, tokenizer = _checkpoint(name, task, words, fine_tuned=fine_tuned)
+    if exit_layer is not None:
+        early_exit.add(model, _exit_layer(name, exit_layer, int(model.config.num_hidden_layers)))
     plain = plain_tokenizer(tokenizer.backend_tokenizer.to_str().encode()).decode()
     return Base(name, model.float(), Tokenizer.from_str(plain), _longest(model.config), tokenizer)
+
+
+def own_labels(name: str) -> tuple[str, ...]:
+    """The labels of a fine-tuned checkpoint, in the order of their ids.
+
+    Raises:
+        ConfigError: it cannot be read, or is an encoder alone.
+    """
+    config = None if name == MINILM else _config(name)
+    if config is None or not any(each.endswith(_FINE_TUNED) for each in config.architectures or ()):
+        raise ConfigError(_no_head(name))
+    return labels_of(config.to_dict())
+
+
+def _no_head(name: str) -> str:
+    return (
+        f"--base {name} has no classifier of its own, which --freeze-model leaves as it is: name a checkpoint that was "
+        "fine-tuned, or leave --freeze-model out."
+    )
+
+
+def _exit_layer(name: str, wanted: int, layers: int) -> int:
+    """A third of the layers, and at least one, where none is wanted in particular."""
+    if layers < 2 or wanted >= layers:
+        raise ConfigError(
+            f"--exit-layer {wanted or 1} leaves nothing to be spared of the {layers} layers of --base {name}: "
+            + (f"name one from 1 to {layers - 1}." if layers > 1 else "leave --early-exit out.")
+        )
+    return wanted or max(1, layers // 3)
 
 
 def _be_quiet() -> None:
@@ -110,16 +156,11 @@ _DROPOUT: dict[str, dict[str, float]] = {"distilbert": {"attention_dropout": 0.0
 _OTHER_DROPOUT = {"attention_probs_dropout_prob": 0.0}
 
 
-def _checkpoint(name: str, task: Task, words: dict[str, Any]) -> tuple[PreTrainedModel, Any]:
-    if Path(name).is_dir() and not list(Path(name).glob("*.safetensors")):
-        raise ConfigError(
-            f"--base {name} has no .safetensors file: pickles are not read, because they are programs; convert it with "
-            "transformers' save_pretrained."
-        )
-    try:
-        config = AutoConfig.from_pretrained(name)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--base {name} cannot be read: {_first_sentence(error)}") from None
+def _checkpoint(
+    name: str, task: Task, words: dict[str, Any], *, fine_tuned: bool = False
+) -> tuple[PreTrainedModel, Any]:
+    _check_weights(Path(name))
+    config = _config(name)
     _check_family(name, config)
     dropout = _DROPOUT.get(config.model_type, _OTHER_DROPOUT)
     for key, value in (words | dropout).items():
@@ -129,10 +170,35 @@ def _checkpoint(name: str, task: Task, words: dict[str, Any]) -> tuple[PreTraine
         tokenizer = AutoTokenizer.from_pretrained(name, use_fast=True)
         # Without an id, as encoders that were never padded may say, RoBERTa's positions cannot be counted.
         config.pad_token_id = _pad_id(config, tokenizer)
-        model = kind.from_pretrained(name, config=config, use_safetensors=True, ignore_mismatched_sizes=True)
+        model, found = kind.from_pretrained(
+            name, config=config, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True
+        )
     except (OSError, ValueError, AssertionError) as error:  # the last of a padding id that has no embedding
         raise ConfigError(f"--base {name} cannot be loaded: {_first_sentence(error)}") from None
+    if fine_tuned and (found["missing_keys"] or found["mismatched_keys"]):
+        raise ConfigError(_no_head(name))
     return model, tokenizer
+
+
+def _check_weights(folder: Path) -> None:
+    if not folder.is_dir() or list(folder.glob("*.safetensors")):
+        return
+    if list(folder.rglob("*.onnx")):
+        raise ConfigError(
+            f"--base {folder} holds a graph (ONNX) and no weights that could be trained: name the checkpoint that it "
+            "was exported from, a folder with model.safetensors."
+        )
+    raise ConfigError(
+        f"--base {folder} has no .safetensors file: pickles are not read, because they are programs; convert it with "
+        "transformers' save_pretrained."
+    )
+
+
+def _config(name: str) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--base {name} cannot be read: {_first_sentence(error)}") from None
 
 
 def _pad_id(config: PretrainedConfig, tokenizer: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pickle import UnpicklingError
@@ -18,9 +18,11 @@ import torch
 from worker.errors import ConfigError
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation import measure, predict
+from worker.model.graph.architectures.families import EARLY_EXIT
 from worker.model.training import corpus as corpora
+from worker.model.training import early_exit, frozen
 from worker.model.training import fine_tuning as train
-from worker.model.training import frozen
+from worker.model.training.early_exit import BothHeads
 from worker.model.training.objectives import Sigmoid, Softmax, Squares, Tags
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ _OBJECTIVES: dict[str, type[Softmax | Sigmoid | Tags]] = {
     "token": Tags,
 }
 _FORMAT = 2
+_EARLY_SHARE = 0.3
+"""How much the early head's loss counts beside that of all layers."""
 
 
 @contextmanager
@@ -88,9 +92,10 @@ class Plan:
     Attributes:
         settings: of the steps; `epochs` at most.
         max_length: tokens of a text that are read.
-        freeze_encoder: learn the head alone.
+        freeze_encoder: learn the head alone, or both where there is an early one.
         patience: epochs without a better figure on validation after which training ends.
         label_weights: `none`, `root` or `balanced`.
+        freeze_model: of the heads learn the early one alone.
     """
 
     settings: train.Settings
@@ -98,6 +103,7 @@ class Plan:
     freeze_encoder: bool
     patience: int
     label_weights: str
+    freeze_model: bool = False
 
 
 class Fitting:
@@ -120,6 +126,7 @@ class Fitting:
         self._watcher = watcher
         self._clock = clock
         self._pad = partial(train.padded, pad_id=base.pad_id)
+        self.early_layer = early_exit.layer_of(base.model)
         base.tokenizer.no_padding()
         base.tokenizer.enable_truncation(plan.max_length)
         self.history: list[dict[str, Any]] = []
@@ -136,6 +143,9 @@ class Fitting:
             ConfigError: `resume` finds nothing, or what another training left; what is kept cannot be written.
         """
         examples = self._encode(self._corpus.train), self._encode(self._corpus.validation)
+        if self._plan.freeze_model:
+            self._base.model.requires_grad_(False)
+            getattr(self._base.model, EARLY_EXIT).requires_grad_(True)
         if not self._plan.freeze_encoder:
             self._base.model.base_model.embeddings.requires_grad_(not self._plan.settings.freeze_embeddings)
             self._fit([e.ids for e in examples[0]], [e.ids for e in examples[1]], examples, self._pad, resume)
@@ -146,8 +156,8 @@ class Fitting:
 
     @property
     def validation_logits(self) -> np.ndarray:
-        """Logits [rows, labels] of the validation texts, as the best epoch gave them."""
-        return self._best_logits
+        """Logits [rows, labels] of the validation texts, of all layers, as the best epoch gave them."""
+        return self._best_logits[:, : len(self._corpus.labels)]
 
     def logits(self, examples: Sequence[Example]) -> np.ndarray:
         """FP32 logits [rows, labels] of the trained model, computed in FP32."""
@@ -194,11 +204,12 @@ class Fitting:
 
         self._clock.phase("training")
         epoch, position = self._restore(trainer) if resume else (0, 0)
-        while epoch < settings.epochs and not self._done:
-            self._epoch(trainer, rows, wanted, epoch, position)
-            self._judge(trainer, validate(), epoch)
-            epoch, position = epoch + 1, 0
-            self._keep(trainer, epoch, 0)
+        with early_exit.answering(self._base.model) if self.early_layer else nullcontext():
+            while epoch < settings.epochs and not self._done:
+                self._epoch(trainer, rows, wanted, epoch, position)
+                self._judge(trainer, validate(), epoch)
+                epoch, position = epoch + 1, 0
+                self._keep(trainer, epoch, 0)
         trainer.finish(self._best)
         if corpus.task == "regression":
             _rescale(self._base.model, mean, deviation)
@@ -207,7 +218,10 @@ class Fitting:
         weights = corpora.label_weights(self._corpus, self._plan.label_weights)
         if self._corpus.task == "regression":
             return Squares(*corpora.scale(self._corpus))
-        return _OBJECTIVES[self._corpus.task](self._plan.settings.smoothing, weights)
+        objective = _OBJECTIVES[self._corpus.task](self._plan.settings.smoothing, weights)
+        if self.early_layer is None:
+            return objective
+        return BothHeads(objective, 1.0, 0.0) if self._plan.freeze_model else BothHeads(objective, _EARLY_SHARE)
 
     def _epoch(
         self, trainer: train.Trainer, rows: Sequence[Any], wanted: Sequence[Any], epoch: int, start: int
@@ -228,13 +242,16 @@ class Fitting:
 
     def _judge(self, trainer: train.Trainer, logits: np.ndarray, epoch: int) -> None:
         corpus = self._corpus
-        found = judging.answers(corpus.task, corpus.labels, corpus.validation, logits)
-        name, value = measure.headline(found)
+        *others, decides = [
+            judging.answers(corpus.task, corpus.labels, corpus.validation, each) for each in self._by_head(logits)
+        ]
+        name, value = measure.headline(decides)
         self.history.append(
             {
                 "epoch": epoch + 1,
                 "loss": round(float(np.mean(self._losses)), 4),
-                "validation_loss": round(measure.log_loss(found), 4),
+                "validation_loss": round(measure.log_loss(decides), 4),
+                **{f"{name} of the other head": round(measure.headline(each)[1], 4) for each in others},
                 name: round(value, 4),
             }
         )
@@ -244,6 +261,13 @@ class Fitting:
             self._best, self._best_logits = trainer.average(), logits
         self._done = self._is_over()
         self._watcher.epoch(self.history[-1])
+
+    def _by_head(self, logits: np.ndarray) -> list[np.ndarray]:
+        """Logits of each head, that which decides last: the one of all layers, unless the early one alone is learnt."""
+        if self.early_layer is None:
+            return [logits]
+        last, early = np.split(logits, 2, axis=1)
+        return [last, early] if self._plan.freeze_model else [early, last]
 
     def _is_over(self) -> bool:
         """Whether the last epochs were in vain, more of them than the patience lasts; none yet is not."""
@@ -307,6 +331,7 @@ class Fitting:
         """A digest of all that the weights depend on, but for the patience."""
         plan, corpus = self._plan, self._corpus
         said = [repr(plan.settings), plan.max_length, plan.freeze_encoder, plan.label_weights, self._base.name]
+        said += [] if self.early_layer is None else [self.early_layer, plan.freeze_model]
         digest = hashlib.sha256(orjson.dumps([*said, corpus.task, corpus.labels]))
         for example in (*corpus.train, *corpus.validation):
             digest.update(repr((example.text, example.labels, example.tags)).encode("utf-8", "surrogatepass"))

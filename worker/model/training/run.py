@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
@@ -14,35 +14,29 @@ import torch
 
 from worker.cpu import usable_cores
 from worker.errors import ConfigError
-from worker.model import bundle
 from worker.model.data import Fields
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation import calibration, measure, report, threshold
-from worker.model.evaluation.predict import Predictor
-from worker.model.evaluation.serving import Serving
+from worker.model.evaluation.early_exit import AGREEMENT
 from worker.model.importing import place
 from worker.model.importing.bounds import MAX_METRIC_DROP, MIN_AGREEMENT
-from worker.model.importing.gate import NEAR
 from worker.model.importing.importer import ImportOptions, import_folder
 from worker.model.importing.texts import CALIBRATION_TEXTS
-from worker.model.manifest import Evaluation, Source
-from worker.model.training import bases, corpus, precision
+from worker.model.manifest import Source
+from worker.model.training import bases, corpus, measuring, precision
 from worker.model.training.clock import Clock
 from worker.model.training.encoder import BASE
 from worker.model.training.fine_tuning import Settings
 from worker.model.training.fitting import Fitting, Plan, Stopped
-from worker.model.words import counted
-from worker.sections import EntitySettings
 
 if TYPE_CHECKING:
     from worker.model.bundle import Bundle
-    from worker.model.evaluation.answers import Answers
+    from worker.model.data import Example
     from worker.model.training.corpus import Corpus
     from worker.model.training.fitting import Watcher
-    from worker.pipeline.entities import Strategy
+    from worker.model.training.measuring import Trained
 
 HF, BUNDLE, KEPT, SUMMARY, REPORT = "hf", "bundle", "checkpoint.pt", "training.json", "report.html"
-_AGGREGATIONS: tuple[Strategy, ...] = ("simple", "first", "average", "max")
 _STEP_OF_LENGTH = 8
 _LONGEST_BY_ITSELF = 256
 
@@ -58,6 +52,10 @@ class Options:
     test: Path | None = None
     task: str = "auto"
     freeze_encoder: bool = False
+    early_exit: bool = False
+    exit_layer: int | None = None
+    exit_agreement: float = AGREEMENT
+    freeze_model: bool = False
     epochs: int | None = None
     batch: int | None = None
     rate: float | None = None
@@ -77,16 +75,6 @@ class Options:
     fields: Fields = field(default_factory=Fields)
 
 
-class Trained(NamedTuple):
-    """A bundle, what it says of held-out texts, and how it came to be."""
-
-    bundle: Bundle
-    answers: Answers
-    measured_on: str
-    fp32: Answers
-    history: list[dict[str, Any]]
-
-
 def train(options: Options, watcher: Watcher, begun: float | None = None) -> Trained:
     """Trains, writes `hf`, `bundle`, `report.html` and `training.json` under `options.out`, and measures the bundle.
 
@@ -98,12 +86,13 @@ def train(options: Options, watcher: Watcher, begun: float | None = None) -> Tra
         BundleError: INT8 is too far from FP32, and what was trained is in `hf`; or the folder holds something else.
     """
     clock = Clock(begun)
+    _check_exit(options)
     _check_folder(options)
     torch.set_num_threads(usable_cores())
     watcher.phase("reading the texts", 0)
     texts = _corpus(options)
     watcher.phase("loading the encoder", 0)
-    base = bases.load(options.base, texts.task, texts.labels, options.seed)  # type: ignore[arg-type]
+    base, texts = _base(options, texts)
     watcher.phase("looking at lengths and speed", 0)
     plan = _plan(options, base, texts)
     _make_folder(options.out)
@@ -115,11 +104,45 @@ def train(options: Options, watcher: Watcher, begun: float | None = None) -> Tra
     made = _imported(options, texts, plan, fitting, watcher)
     _stop_if_wished(watcher)
     clock.phase("measuring")
-    trained = _measured(made, texts, fitting, watcher)
+    trained = measuring.measured(made, texts, fitting, watcher)
     page = report.report(trained.bundle, trained.answers, trained.measured_on, trained.history, trained.fp32)
     (options.out / REPORT).write_text(page, "utf-8")
     _write_summary(options, plan, texts, trained, clock)
     return trained
+
+
+def _check_exit(options: Options) -> None:
+    for name, given in (("exit-layer", options.exit_layer is not None), ("freeze-model", options.freeze_model)):
+        if given and not options.early_exit:
+            raise ConfigError(f"--{name} has no meaning without --early-exit: add it, or leave --{name} out.")
+
+
+def _base(options: Options, texts: Corpus) -> tuple[bases.Base, Corpus]:
+    """The encoder, and the texts by the labels that it has or gets."""
+    if options.early_exit and texts.task != "single-label":
+        raise ConfigError(f"--early-exit is for texts with one label, and {options.data} is for {texts.task}.")
+    if options.freeze_model:
+        texts = _by_labels_of(options.base, texts, str(options.data))
+    exit_layer = (options.exit_layer or 0) if options.early_exit else None
+    task, labels = texts.task, texts.labels
+    base = bases.load(options.base, task, labels, options.seed, exit_layer, fine_tuned=options.freeze_model)  # type: ignore[arg-type]
+    return base, texts
+
+
+def _by_labels_of(base: str, texts: Corpus, name: str) -> Corpus:
+    """The texts by the labels of a fine-tuned checkpoint, which may know more than they have."""
+    labels, model = bases.own_labels(base), f"--base {base}"
+
+    def named(examples: list[Example]) -> list[Example]:
+        if not examples:
+            return []
+        by_name, _ = judging.by_name(texts.task, labels, examples, name, model)
+        judging.check(texts.task, labels, by_name, name, model)
+        return list(by_name)
+
+    return texts._replace(
+        labels=labels, train=named(texts.train), validation=named(texts.validation), test=named(texts.test)
+    )
 
 
 def _stop_if_wished(watcher: Watcher) -> None:
@@ -134,58 +157,6 @@ def _imported(options: Options, texts: Corpus, plan: Plan, fitting: Fitting, wat
     return import_folder(
         options.out / HF, options.out / BUNDLE, _import_options(options, texts, plan, temperature, thresholds)
     )
-
-
-def _measured(made: Bundle, texts: Corpus, fitting: Fitting, watcher: Watcher) -> Trained:
-    """The bundle with its figures on the test texts, or without any on those of validation."""
-    held, name = (texts.test, "test") if texts.test else (texts.validation, "validation")
-    watcher.phase(f"measuring on {name}", len(held))
-    found = Predictor(made)(held, watcher.step)
-    found = replace(found, notes=_notes(made, texts, watcher))
-    manifest = made.manifest
-    fp32 = judging.answers(
-        texts.task, texts.labels, held, fitting.logits(held),
-        temperature=manifest.temperature, thresholds=manifest.thresholds,
-    )  # fmt: skip
-    made = bundle.amend(made, {"evaluation": [*manifest.evaluation, _evaluation(name, found, fp32)]})
-    return Trained(made, found, name, fp32, fitting.history)
-
-
-def _notes(made: Bundle, texts: Corpus, watcher: Watcher) -> tuple[str, ...]:
-    """What the validation texts decided, or were too few to decide."""
-    if texts.task == "multi-label":
-        return _unfitted(texts)
-    if texts.task != "token":
-        return ()
-    watcher.phase("joining tokens in other ways on validation", len(_AGGREGATIONS) * len(texts.validation))
-    return (_best_aggregation({each: _joined(made, texts, each, watcher) for each in _AGGREGATIONS}),)
-
-
-def _unfitted(texts: Corpus) -> tuple[str, ...]:
-    counts = judging.truth_of(texts.task, texts.labels, texts.validation).sum(axis=0)
-    few = int((counts < threshold.ENOUGH).sum())
-    if not few:
-        return ()
-    return (
-        f"{few} of {counted(len(texts.labels), 'label')} kept the threshold 0.5, because fewer than "
-        f"{threshold.ENOUGH} validation texts have them",
-    )
-
-
-def _joined(made: Bundle, texts: Corpus, aggregation: Strategy, watcher: Watcher) -> float:
-    """F1 of the entities of the validation texts as they are served with an aggregation."""
-    serving = Serving(entities=EntitySettings(aggregation=aggregation))
-    served = Predictor(made, serving)(texts.validation, watcher.step).served
-    return served.scores().f1 if served else 0.0
-
-
-def _best_aggregation(f1: dict[Strategy, float]) -> str:
-    usual = EntitySettings().aggregation
-    best = max(f1, key=lambda each: (round(f1[each], 4), each == usual))
-    said = f"entities as served have an F1 of {f1[usual]:.4f} on validation with entities.aggregation={usual}"
-    if best == usual:
-        return f"{said}, the default, and no other aggregation does better"
-    return f"{said}, the default, and {f1[best]:.4f} with {best}, which does best"
 
 
 def _check_folder(options: Options) -> None:
@@ -218,7 +189,7 @@ def _corpus(options: Options) -> Corpus:
 
 def _plan(options: Options, base: bases.Base, texts: Corpus) -> Plan:
     """Fills in what was left open: small encoders take larger steps, and a head alone still larger ones."""
-    frozen, hidden = options.freeze_encoder, base.model.config.hidden_size
+    frozen, hidden = options.freeze_encoder or options.freeze_model, base.model.config.hidden_size
     settings = Settings(
         epochs=options.epochs or (60 if frozen else 4),
         batch=options.batch or (64 if frozen else 32),
@@ -231,7 +202,7 @@ def _plan(options: Options, base: bases.Base, texts: Corpus) -> Plan:
     )
     return Plan(
         settings, _max_length(options, base, texts), frozen, options.patience * (2 if frozen else 1),
-        options.label_weights,
+        options.label_weights, options.freeze_model,
     )  # fmt: skip
 
 
@@ -279,38 +250,13 @@ def _import_options(
         base_model=BASE if own else Source(name=Path(options.base).name, licence="see the encoder's own card"),
         thresholds=thresholds,
         temperature=temperature,
+        exit_agreement=options.exit_agreement if options.early_exit else None,
     )
-
-
-def _evaluation(name: str, found: Answers, fp32: Answers) -> dict[str, Any]:
-    counts = measure.measure(found).get("labels", {})
-    return Evaluation(
-        channel=name,
-        texts=len(found.ids),
-        per_label={label: each["support"] for label, each in counts.items()},
-        quantized=measure.figures(found),
-        fp32=measure.figures(fp32),
-        same_label=round(agreement(found, fp32), 4),
-    ).model_dump(mode="json")
-
-
-def agreement(one: Answers, other: Answers) -> float:
-    """The share of decisions that are the same, as the gate counts them: texts, words, or pairs of a text and a label.
-
-    Values are, within a twentieth of what FP32's differ by.
-    """
-    if one.task == "regression":
-        return float((np.abs(one.decided - other.decided) <= NEAR * other.decided.std()).mean())
-    return float((one.decided == other.decided).mean())
-
-
-def same_set(one: Answers, other: Answers) -> float:
-    """For `multi-label` the share of texts whose labels are all the same."""
-    return float((one.decided == other.decided).all(axis=1).mean())
 
 
 def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained, clock: Clock) -> None:
     settings = {name: value for name, value in vars(plan.settings).items() if name != "lengths"}
+    early = trained.bundle.manifest.early_exit
     document = {
         "base": options.base,
         "task": texts.task,
@@ -320,6 +266,8 @@ def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained
         "phases": clock.phases(),
         "max_length": plan.max_length,
         "freeze_encoder": plan.freeze_encoder,
+        "freeze_model": plan.freeze_model,
+        "early_exit": early.model_dump(mode="json") if early else None,
         "label_weights": plan.label_weights,
         "settings": settings,
         "history": trained.history,
@@ -327,11 +275,13 @@ def _write_summary(options: Options, plan: Plan, texts: Corpus, trained: Trained
         "thresholds": trained.bundle.manifest.thresholds,
         "measured_on": trained.measured_on,
         "notes": list(trained.answers.notes),
-        "int8": measure.measure(trained.answers),
+        "int8": measure.measure(trained.whole),
         "fp32": measure.measure(trained.fp32),
-        "same_decision": round(agreement(trained.answers, trained.fp32), 4),
+        "same_decision": round(measuring.agreement(trained.whole, trained.fp32), 4),
     }
+    if trained.answers.left is not None:
+        document["with_exits"] = measure.measure(trained.answers)
     if texts.task == "multi-label":
-        document["same_set"] = round(same_set(trained.answers, trained.fp32), 4)
+        document["same_set"] = round(measuring.same_set(trained.whole, trained.fp32), 4)
     options_ = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     (options.out / SUMMARY).write_bytes(orjson.dumps(document, option=options_))

@@ -10,7 +10,7 @@ from tests.unit.model import families, networks
 from tests.unit.model.families import KINDS, TASKS, network_of, ranges_of, session_of
 from worker.model.bundle import load
 from worker.model.graph.activations import OPERATORS
-from worker.model.graph.builder import build, product_inputs
+from worker.model.graph.builder import STAGES, build, product_inputs
 from worker.model.graph.emitter import Emitter
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
@@ -71,14 +71,17 @@ def structure(model):
 
 def test_the_default_bundle_is_what_is_built_today():
     """Heads of 32, as it has them; everything else about the sizes is in the constants."""
+    default = load(DEFAULT)
+    stages = ("whole",) if default.manifest.early_exit is None else STAGES
     config = networks.CONFIG | {"n_layers": 6, "dim": 384, "n_heads": 12, "hidden_dim": 16}
-    config["id2label"] = {"0": "ham", "1": "spam"}
+    config |= {"id2label": {"0": "ham", "1": "spam"}, "early_exit_layer": 2}
     network = from_checkpoint(config, networks.random_checkpoint(config))
-    built = build(network, observe(network, [[2, *range(5, 12), 3]]).equalized())
-    shipped = onnx.load(str(load(DEFAULT).model_path))
-    assert structure(built) == structure(shipped)
-    for ours, theirs in ((built.graph.input, shipped.graph.input), (built.graph.output, shipped.graph.output)):
-        assert [value.SerializeToString() for value in ours] == [value.SerializeToString() for value in theirs]
+    ranges = observe(network, [[2, *range(5, 12), 3]]).equalized()
+    for stage, path in zip(stages, default.graph_paths, strict=True):
+        built, shipped = build(network, ranges, stage=stage), onnx.load(str(path))
+        assert structure(built) == structure(shipped)
+        for ours, theirs in ((built.graph.input, shipped.graph.input), (built.graph.output, shipped.graph.output)):
+            assert [value.SerializeToString() for value in ours] == [value.SerializeToString() for value in theirs]
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -13,10 +13,10 @@ pytest.importorskip("transformers", reason="needs the extra [train]")
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import DistilBertConfig
+from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
+from worker.model.training import early_exit
 from worker.model.training import fine_tuning as train
-from worker.model.training.early_exit import BothHeads, ExitingDistilBert
 from worker.model.training.objectives import Softmax
 
 pytestmark = pytest.mark.torch
@@ -34,24 +34,26 @@ def test_training_learns_and_returns_named_tensors():
     ]
     seen = []
     torch.manual_seed(0)
-    model = ExitingDistilBert(DistilBertConfig(**config), layer=1)
+    model = DistilBertForSequenceClassification(DistilBertConfig(**config))
+    early_exit.add(model, layer=1)
     train.load_tensors(model, random_checkpoint(config))
-    weights = train.fine_tune(
-        model,
-        tokenizer,
-        lambda epoch, rng: list(pairs),
-        BothHeads(Softmax(0.0), 0.3),
-        train.Settings(epochs=15, batch=8, rate=3e-3, ema=0.9, freeze_embeddings=False),
-        lambda step, steps, loss: seen.append((step, steps, loss)),
-    )
+    with early_exit.answering(model):
+        weights = train.fine_tune(
+            model,
+            tokenizer,
+            lambda epoch, rng: list(pairs),
+            early_exit.BothHeads(Softmax(0.0), 0.3),
+            train.Settings(epochs=15, batch=8, rate=3e-3, ema=0.9, freeze_embeddings=False),
+            lambda step, steps, loss: seen.append((step, steps, loss)),
+        )
+        said = train.outputs(model, train.encode(tokenizer, [text for text, _ in pairs], 16), train.padded)
     assert seen[-1][:2] == (30, 30)
     assert seen[-1][2] < 0.2
     session = open_session(build(from_checkpoint(config, weights)).SerializeToString())
     logits = run(session, [tokenizer.encode(text).ids for text, _ in pairs])
     truth = [int(target[1]) for _, target in pairs]
     assert logits.argmax(axis=1).tolist() == truth
-    early = train.outputs(model, train.encode(tokenizer, [text for text, _ in pairs], 16), train.padded)
-    assert [int(each[1].argmax()) for each in early] == truth
+    assert [int(each[2:].argmax()) for each in said] == truth
     assert {name for name in weights if name.startswith("early_exit.")} == {
         f"early_exit.{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")
     }

@@ -21,8 +21,9 @@ from worker.model.training import bases, frozen  # noqa: E402
 from worker.model.training import fine_tuning as train  # noqa: E402
 from worker.model.training.corpus import IGNORED, label_weights, load, targets  # noqa: E402
 from worker.model.training.fitting import Stopped  # noqa: E402
+from worker.model.training.measuring import best_aggregation  # noqa: E402
 from worker.model.training.objectives import Sigmoid, Softmax, Tags  # noqa: E402
-from worker.model.training.run import Options, _best_aggregation  # noqa: E402
+from worker.model.training.run import Options  # noqa: E402
 from worker.model.training.run import train as train_all  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
@@ -268,7 +269,7 @@ def test_the_aggregation_that_does_best_is_told_beside_the_default(tmp_path, enc
     ],
 )  # fmt: skip
 def test_the_default_stays_unless_another_one_is_better(f1, said):
-    assert _best_aggregation(f1).endswith(said)
+    assert best_aggregation(f1).endswith(said)
 
 
 def test_a_validation_file_with_other_labels_is_refused(tmp_path):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from worker.errors import BundleError
 from worker.model.graph.activations import OPERATORS
-from worker.model.graph.architectures.families import FAMILIES, TASKS, Family
+from worker.model.graph.architectures.families import EARLY_EXIT_LAYER, FAMILIES, TASKS, Family
 
 if TYPE_CHECKING:
     from worker.model.graph.layers import Task
@@ -42,6 +42,7 @@ class Description:
     epsilon: float
     position_padding: int | None
     labels: tuple[str, ...]
+    early_layer: int | None = None
 
     @property
     def title(self) -> str:
@@ -60,7 +61,7 @@ def describe(config: dict[str, Any]) -> Description:
     labels = labels_of(config)
     _check_problem(config, task, len(labels))
     keys = family.keys
-    hidden, heads = _size(config, keys["hidden"]), _size(config, keys["heads"])
+    hidden, heads, layers = (_size(config, keys[name]) for name in ("hidden", "heads", "layers"))
     if hidden.value % heads.value:
         raise BundleError(
             f"config.json asks for {heads.value} attention heads, which do not divide the hidden size {hidden.value}: "
@@ -74,12 +75,13 @@ def describe(config: dict[str, Any]) -> Description:
         embedding=_size(config, "embedding_size") if family.projection else hidden,
         hidden=hidden,
         inner=_size(config, keys["inner"]),
-        layers=_size(config, keys["layers"]),
+        layers=layers,
         heads=heads,
         activation=_activation(config, keys["activation"]),
         epsilon=_epsilon(config, keys.get("epsilon")),
         position_padding=_position_padding(config, family),
         labels=labels,
+        early_layer=_early_layer(config, task, layers.value),
     )
 
 
@@ -170,6 +172,19 @@ def _check_problem(config: dict[str, Any], task: Task, labels: int) -> None:
             f"config.json has the problem_type {problem!r} for a network {contradiction}, which contradict each "
             "other: correct problem_type or id2label."
         )
+
+
+def _early_layer(config: dict[str, Any], task: Task, layers: int) -> int | None:
+    layer = config.get(EARLY_EXIT_LAYER)
+    if layer is None:
+        return None
+    if task != "sequence":
+        raise BundleError(f"config.json has {EARLY_EXIT_LAYER} for a network that classifies tokens: remove it.")
+    if not isinstance(layer, int) or isinstance(layer, bool) or not 1 <= layer < layers:
+        raise BundleError(
+            f"config.json has the {EARLY_EXIT_LAYER} {layer!r}: it must be a layer before the last of {layers}."
+        )
+    return layer
 
 
 def _activation(config: dict[str, Any], key: str) -> str:

@@ -51,6 +51,10 @@ _DISTILBERT_KEYS = {
     "activation": "activation",
 }
 CLASSIFIER = "classifier"
+# The head of texts that leave early, which transformers does not know: its tensors begin with this, and config.json
+# says under the other name after which layer it reads.
+EARLY_EXIT, EARLY_EXIT_LAYER = "early_exit", "early_exit_layer"
+EARLY_HEAD = ((f"{EARLY_EXIT}.pre_classifier", "relu"), f"{EARLY_EXIT}.{CLASSIFIER}")
 # transformers names the classes of a family by these, after the family's own name.
 TASKS = {"ForSequenceClassification": "sequence", "ForTokenClassification": "token"}
 

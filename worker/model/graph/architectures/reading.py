@@ -10,14 +10,15 @@ import numpy as np
 from worker.errors import BundleError
 from worker.model.graph.architectures.bias import by_distance
 from worker.model.graph.architectures.description import BIAS_BUCKETS, Size
-from worker.model.graph.architectures.families import CLASSIFIER
-from worker.model.graph.layers import Dense, Layer, Network, Norm
+from worker.model.graph.architectures.families import CLASSIFIER, EARLY_HEAD
+from worker.model.graph.layers import Dense, Early, Layer, Network, Norm
 from worker.model.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.model.graph.architectures.description import Description
+    from worker.model.graph.layers import Head
 
 # The names that checkpoints converted from TensorFlow have for a norm's weight and bias.
 _OLD_NAMES = {"weight": "gamma", "bias": "beta"}
@@ -71,6 +72,7 @@ class _Reader:
             epsilon=told.epsilon,
             labels=told.labels,
             position_padding=told.position_padding,
+            early=self._early(),
         )
 
     @property
@@ -125,14 +127,21 @@ class _Reader:
             output_norm=self._norm(name["output_norm"], hidden),
         )
 
-    def _head(self) -> tuple[tuple[Dense, str | None], ...]:
+    def _head(self) -> Head:
         told = self._is
         if told.task == "token":
             return ((self._classifier(CLASSIFIER), None),)
-        (inner, activation), last = told.family.head
-        name = f"{self._base}{inner[1:]}" if inner.startswith(".") else inner
+        return self._two_products(*told.family.head)
+
+    def _early(self) -> Early | None:
+        layer = self._is.early_layer
+        return None if layer is None else Early(layer, self._two_products(*EARLY_HEAD))
+
+    def _two_products(self, inner: tuple[str, str], last: str) -> Head:
+        hidden, (name, activation) = self._is.hidden, inner
+        name = f"{self._base}{name[1:]}" if name.startswith(".") else name
         self._see_head(name)
-        return (self._dense(name, told.hidden, told.hidden), activation), (self._classifier(last), None)
+        return (self._dense(name, hidden, hidden), activation), (self._classifier(last), None)
 
     def _classifier(self, name: str) -> Dense:
         told = self._is

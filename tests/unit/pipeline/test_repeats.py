@@ -1,0 +1,125 @@
+"""What was said of the latest texts: bounded, the longest unused goes first, and what is counted is what it takes."""
+
+from __future__ import annotations
+
+import gc
+import random
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from worker.pipeline.entities import Entity
+from worker.pipeline.interpret import MultiLabel, Regression, SingleLabel
+from worker.pipeline.messages import Classification, Request, Result
+from worker.pipeline.repeats import LARGEST_SHARE, Repeats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.pipeline.interpret import OfTexts
+
+ROOM = 100_000
+texts = st.text(st.sampled_from("aé👋 "), min_size=1, max_size=20)
+
+
+def request(text: str, id_: str = "1", truncated: bool = False) -> Request:
+    return Request(id_, text, truncated)
+
+
+def result(text: str, **more) -> Result:
+    said = Classification("ham", 0.9, {"ham": 0.9, "spam": 0.1})
+    return Result(request(text), said, more.get("truncated", False), more.get("tokens", 3), more.get("windows", 1))
+
+
+def test_a_known_text_has_the_result_it_had_under_its_own_id():
+    """All that the model and the tokenizer said of it, and nothing of the message that it came with."""
+    repeats, said = Repeats(ROOM), result("a text", truncated=True, tokens=512, windows=3)
+    repeats.keep(said)
+    assert repeats.find(request("a text", "another")) == said._replace(request=request("a text", "another"))
+    assert repeats.find(request("a tex")) is None
+    assert (repeats.hits, repeats.misses) == (1, 1)
+
+
+def test_a_text_that_was_cut_is_another_text():
+    """Its beginning may be a whole text of another message, whose result says that nothing is missing."""
+    repeats = Repeats(ROOM)
+    repeats.keep(Result(request("begin", truncated=True), result("begin").classification, True, 3))
+    assert repeats.find(request("begin")) is None
+    repeats.keep(result("begin"))
+    assert repeats.find(request("begin", truncated=True)) is None
+    assert repeats.find(request("begin")) == result("begin")
+
+
+def test_what_was_longest_not_asked_for_goes_first():
+    """A text that is asked for stays, however old it is."""
+    repeats = Repeats(ROOM)
+    repeats.keep(result("asked for"))
+    for number in range(1_000):
+        repeats.keep(result(str(number)))
+        assert repeats.find(request("asked for")) is not None
+    assert repeats.find(request("0")) is None
+    assert repeats.find(request("999")) is not None
+
+
+def test_a_text_that_would_push_out_many_is_not_kept():
+    """One that takes a large part of the room is classified each time."""
+    repeats = Repeats(ROOM)
+    repeats.keep(result("x" * (ROOM // LARGEST_SHARE)))
+    assert (len(repeats), repeats.bytes) == (0, 0)
+
+
+@given(st.lists(st.tuples(texts, st.booleans()), max_size=100), st.integers(0, 5_000))
+def test_it_is_a_bounded_memory_of_the_latest(steps: list[tuple[str, bool]], room: int):
+    """Beside a list of texts by last use: the same are kept, and never more than there is room for."""
+    repeats, order = Repeats(room * LARGEST_SHARE // 8), []
+    for text, asks in steps:
+        if asks:
+            assert (repeats.find(request(text)) is not None) == (text in order)
+        else:
+            repeats.keep(result(text))
+        if text in order and asks:
+            order.remove(text)
+            order.append(text)
+        elif text not in order and not asks:
+            order.append(text)
+        order = order[len(order) - len(repeats) :]
+        assert repeats.bytes <= room * LARGEST_SHARE // 8
+        assert (repeats.bytes == 0) == (not order)
+
+
+ONE, MANY, VALUE = (
+    SingleLabel(["ham", "spam"], 1.0, {}),
+    MultiLabel([f"label {number}" for number in range(40)], 1.0, {}),
+    Regression("stars"),
+)
+
+
+def of(task: OfTexts, labels: int) -> Callable[[float], Classification]:
+    return lambda number: task(np.array([[number, *[0.5] * (labels - 1)]], np.float32))[0]
+
+
+def entities(number: float) -> Classification:
+    found = tuple(Entity("PER", number + i, f"word {number} {i}", int(1e4 * number), 10_000 + i) for i in range(10))
+    return Classification(None, None, {}, entities=found)
+
+
+@pytest.mark.parametrize("say", [of(ONE, 2), of(MANY, 40), of(VALUE, 1), entities])
+def test_what_is_counted_is_what_it_takes(say: Callable[[float], Classification]):
+    """Never less than the interpreter says that it takes, and not much more."""
+    chance = random.Random(1)
+    repeats = Repeats(1 << 30)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(2_000):
+            text = "".join(chr(chance.randrange(97, 123)) for _ in range(100))
+            repeats.keep(Result(Request(str(number), text, False), say(chance.random()), False, 300 + number))
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken <= repeats.bytes <= 1.5 * taken
