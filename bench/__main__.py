@@ -1,13 +1,13 @@
-"""`python -m bench NAME [ARGUMENT ...]`; without a name, all but `graph`, then the report."""
+"""`python -m bench NAME [ARGUMENT ...]`; without a name, those of `ALL`, then the report."""
 
 from __future__ import annotations
 
 import importlib
 import sys
 
-NAMES = ("graph", "stream", "delivery", "latency", "footprint", "report")
-# The graph is compared with what torch exports, which needs the extra `train`: by its name only.
-ALL = NAMES[1:]
+ALL = ("stream", "delivery", "latency", "load", "cache", "scale", "footprint", "report")
+# By their names only: these compare with what torch exports or with others' frameworks, or need labelled texts.
+NAMES = ("graph", "peers", "overhead", "exits", *ALL)
 
 
 def main() -> None:

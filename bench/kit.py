@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from worker.broker.ports import free_port
+from worker.capacity.machine import cpu
 from worker.demo import corpus
 
 if TYPE_CHECKING:
@@ -26,21 +27,37 @@ if TYPE_CHECKING:
 
     from worker.pipeline.messages import Record
 
-__all__ = ["Worker", "free_port", "kafka", "machine", "quantile", "read_until", "save", "spread", "texts"]
+__all__ = [
+    "NO_CACHE",
+    "Worker",
+    "bundle",
+    "free_port",
+    "kafka",
+    "machine",
+    "quantile",
+    "read_until",
+    "save",
+    "settings",
+    "spread",
+    "texts",
+]
 RESULTS = Path(__file__).parent / "results"
-INSTRUCTION_SETS = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "amx_bf16")
+MADE = Path(__file__).parent.parent / "build" / "bench"
+"""Bundles with random weights, which take a while to make."""
+RANDOM = "random-"
+NO_CACHE = {"cache__max_bytes": 0}
+"""Texts come again in benchmarks, because there are fewer of them than messages: their answers must not be kept."""
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> dict[str, Any]:
     """CPU model, instruction sets that matter, cores, load, versions."""
     import onnxruntime
 
-    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
-    flags = set(" ".join(re.findall(r"^flags\s*: (.*)$", cpuinfo, re.M)[:1]).split())
+    processor = cpu()
     return {
-        "cpu": model.group(1) if model else platform.processor(),
-        "instruction_sets": [name for name in INSTRUCTION_SETS if name in flags],
+        "cpu": processor.model,
+        "instruction_sets": list(processor.instruction_sets),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": round(os.getloadavg()[0], 2),
         "onnxruntime": onnxruntime.__version__,
@@ -59,8 +76,10 @@ def save(name: str, conditions: dict[str, Any], figures: dict[str, Any]) -> None
         "conditions": {"command": " ".join(["./dev bench", benchmark, *words]), **conditions},
         "figures": figures,
     }
+    if "cpu" in conditions:
+        print(f"{conditions['cpu']}, {conditions['cores']} cores: {' '.join(conditions['instruction_sets'])}")
     path = RESULTS / f"{name}.json"
-    path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2) + b"\n")
     print(f"written: {path.relative_to(RESULTS.parent.parent)}")
 
 
@@ -73,6 +92,29 @@ def texts(count: int, files: Sequence[Path] = (), seed: int = 1) -> list[str]:
     while len(drawn) < count:
         drawn += rng.sample(found, len(found))
     return drawn[:count]
+
+
+def bundle(name: str) -> str:
+    """A bundle as settings name it; `random-base`, `random-small` and those with `-exit` are made at first use.
+
+    Their weights are random; nine of ten random texts leave those with `-exit` after the second layer.
+    """
+    if not name.startswith(RANDOM):
+        return name
+    folder = MADE / name
+    if not (folder / "bundle.json").exists():
+        from worker.model import random_bundle  # needs onnx
+
+        print(f"making {name} in {folder.relative_to(MADE.parent.parent)}", flush=True)
+        _, size, *more = name.split("-")
+        random_bundle.write(folder, size, exit_layer=2 if more == ["exit"] else None)
+    return str(folder)
+
+
+def settings(assignments: Sequence[str]) -> dict[str, object]:
+    """`SECTION.NAME=VALUE` as keyword arguments of a worker."""
+    pairs = (each.partition("=") for each in assignments)
+    return {name.replace(".", "__", 1): value for name, _, value in pairs}
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -122,8 +164,20 @@ class Worker:
         return float(found.group(1)) if found else 0.0
 
     def resident_mib(self) -> float:
+        return self._mib("VmRSS")
+
+    def most_mib(self) -> float:
+        """The most that was ever resident."""
+        return self._mib("VmHWM")
+
+    def _mib(self, name: str) -> float:
         status = Path(f"/proc/{self.process.pid}/status").read_text("ascii")
-        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024  # type: ignore[union-attr]
+        return int(re.search(rf"{name}:\s+(\d+)", status).group(1)) / 1024  # type: ignore[union-attr]
+
+    def cpu_seconds(self) -> float:
+        """What the process has used of the CPU so far, all of its threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
 
     def stop(self) -> None:
         self.process.terminate()

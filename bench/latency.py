@@ -16,8 +16,8 @@ from uuid import uuid4
 import orjson
 
 from bench import kit
-from worker.app import open_model
-from worker.config import ModelSettings
+from bench.ceiling import as_served
+from bench.stream import opened
 from worker.kafka.tools import Feeder, Reader
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 
 def bare_inference(model: Any, texts: Sequence[str]) -> dict[str, float]:
     """Seconds of one run of one message, tokenized beforehand: the text's own, by its place."""
-    ids = [encoded.ids for encoded in model.tokenizer(texts)]
+    ids, run = [encoded.ids for encoded in model.tokenizer(texts)], as_served(model)
     for sequence in ids[:50]:
-        model.classifier.model([sequence])
+        run([sequence])
     seconds = {}
     for number, sequence in enumerate(ids):
         started = time.perf_counter()
-        model.classifier.model([sequence])
+        run([sequence])
         seconds[str(number)] = time.perf_counter() - started
     return seconds
 
@@ -68,7 +68,7 @@ def measure(broker: Any, texts: Sequence[str], rate: float, bundle: str, /, **se
     with kit.Worker(
         kit.free_port(), kafka__bootstrap_servers=broker.bootstrap_servers, kafka__group_id=name,
         kafka__input_topics=f"in-{name}", kafka__output_topic=f"out-{name}", kafka__dead_letter_topic=f"dead-{name}",
-        model__bundle=bundle, **settings,
+        model__bundle=bundle, **(kit.NO_CACHE | settings),
     ) as worker:  # fmt: skip
         worker.ready()
         reader = Reader(broker.bootstrap_servers, [f"out-{name}"])
@@ -101,11 +101,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--bundle", default="default")
-    parser.add_argument("--set", action="append", default=[], help="SECTION__NAME=VALUE; may be repeated")
+    parser.add_argument("--set", action="append", default=[], help="SECTION.NAME=VALUE; may be repeated")
     parser.add_argument("--name", default="latency", help="of the results file")
     options = parser.parse_args()
     texts = kit.texts(int(options.rate * options.seconds), options.texts)
-    model = open_model(ModelSettings(bundle=options.bundle))
+    bundle = kit.bundle(options.bundle)
+    model = opened(bundle, options.set)
     conditions = kit.machine() | {
         "bundle": model.identity.name,
         "rate": options.rate,
@@ -114,8 +115,7 @@ def main() -> None:
     }
     bare = bare_inference(model, texts)
     with kit.kafka() as broker:
-        settings = dict(each.split("=", 1) for each in options.set)
-        seconds = measure(broker, texts, options.rate, options.bundle, **settings)
+        seconds = measure(broker, texts, options.rate, bundle, **kit.settings(options.set))
     warm = [key for key in seconds.appended if int(key) >= options.rate]  # the first second opens connections
     figures = {
         "bare_inference_ms": _quantiles([bare[k] for k in warm]),

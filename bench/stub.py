@@ -37,7 +37,7 @@ class StubClassifier:
 
 def _stubbed(*arguments: object) -> Model:
     model = _open_model(*arguments)  # type: ignore[arg-type]
-    return model._replace(classifier=StubClassifier())  # type: ignore[arg-type]
+    return model._replace(classifier=StubClassifier())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The part of the command line for those who run workers: `winnow audit` and `winnow dlq`."""
+"""The part of the command line for those who run workers: `winnow audit`, `winnow bench` and `winnow dlq`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli_training import AsJson  # noqa: TC001 - typer reads the annotations
+from worker.cli_training import AsJson, TextField  # noqa: TC001 - typer reads the annotations
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file.", show_default=False)]
 Set = Annotated[
@@ -84,6 +84,53 @@ def audit(
         command.Asked(
             config, assign or [], inputs or [], output, dead_letters, group, no_group, scores, since, last, doubles,
             as_json,
+        )
+    )  # fmt: skip
+
+
+def bench(
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle", "-b", help="Folder of the bundle; `default` comes with Winnow.", show_default="model.bundle"
+        ),
+    ] = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            "--texts", "-t", help="Texts like yours: JSONL, CSV or plain lines.", show_default="the demo's messages"
+        ),
+    ] = None,
+    text_field: TextField = "text",
+    seconds: Annotated[float, typer.Option(min=1, max=3600, help="About how long to measure.")] = 45.0,
+    latency_target: Annotated[
+        float, typer.Option(min=0.01, help="Seconds in which one replica is to work off the lag it is given.")
+    ] = 10.0,
+    headroom: Annotated[
+        float, typer.Option(min=0, max=0.95, help="Share of the rate kept for new messages and for Kafka's client.")
+    ] = 0.3,
+    write: Annotated[
+        Path | None, typer.Option(help="Put the settings into this TOML file; all else in it stays.")
+    ] = None,
+    write_keda: Annotated[
+        Path | None, typer.Option(help="Put KEDA's lag threshold into this file of Helm values.")
+    ] = None,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+    assign: Set = None,
+) -> None:
+    """Measure what this machine does with a bundle: messages a second by length, and the best settings. No Kafka.
+
+    Best on a machine that does nothing else, with the CPUs that a worker will have.
+
+    Example: `winnow bench --texts my-texts.jsonl --write winnow.toml`
+    """
+    from worker.commands import bench as command
+
+    command.bench(
+        command.Options(
+            bundle, config, assign or [], texts, text_field, seconds, latency_target, headroom, as_json, write,
+            write_keda,
         )
     )  # fmt: skip
 

@@ -1,0 +1,237 @@
+"""Latency under open-loop load: messages are sent at their times, whatever became of those before them.
+
+First the capacity: results a second while more is sent than can be done, so that the sender's and the broker's share of
+the cores is in it. Then the shares of it, each for as long. Every time is counted from when a message should have been
+sent, not from when it was (no coordinated omission), to when the broker appended its result, both by this machine's
+clock. Arrival to acknowledgement is from when the broker appended the message; the results' own timestamps have
+milliseconds. One worker for all, which rests between two loads.
+
+At more than 100 % the backlog grows while messages are sent: what counts there is that memory does not, and that the
+backlog is worked at the full rate, then and afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
+
+import orjson
+
+from bench import kit
+from bench.ceiling import ceiling, ideal_batches, on_threads
+from bench.stream import PARTITIONS, opened
+from worker.kafka.tools import Feeder, Reader
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+OVERLOAD = 1.3
+"""Of the bare graph's rate: more than any worker can do."""
+REST = 0.2
+"""Seconds between two looks at the metrics."""
+BACKLOG = 2.0
+"""Seconds that working off what was left has to take for its rate to say something."""
+MOST_IN_A_TICK = 0.002
+"""Seconds for which the sender sleeps at most before it looks at the clock again."""
+
+
+class Look(NamedTuple):
+    """The worker at one moment."""
+
+    at: float
+    delivered: float
+    resident_mib: float
+
+
+class Load(NamedTuple):
+    """What was sent, and what the worker did meanwhile and until it had worked it off."""
+
+    sent: dict[str, float]
+    """By id, the time at which it should have been sent, in seconds since the epoch."""
+    late: float
+    """Seconds by which the sender was behind at most."""
+    looks: list[Look]
+    ended: float
+    """When the last was sent."""
+
+
+class Watcher(threading.Thread):
+    """Looks at a worker until it has delivered so many."""
+
+    def __init__(self, worker: kit.Worker, until: float) -> None:
+        super().__init__(daemon=True)
+        self.looks: list[Look] = []
+        self._worker, self._until = worker, until
+
+    def run(self) -> None:
+        while not self.looks or self.looks[-1].delivered < self._until:
+            delivered = self._worker.metric("winnow_delivered_total")
+            self.looks.append(Look(time.time(), delivered, self._worker.resident_mib()))
+            time.sleep(REST)
+
+
+class Line:
+    """A worker with its topics, loaded again and again."""
+
+    def __init__(self, broker: Any, bundle: str, settings: dict[str, object]) -> None:
+        self.name = uuid4().hex[:8]
+        self._broker, self._number = broker, 0
+        broker.create_topics(
+            {f"in-{self.name}": PARTITIONS, f"out-{self.name}": PARTITIONS, f"dead-{self.name}": 1}, APPEND_TIME
+        )
+        self._feeder = Feeder(broker.bootstrap_servers, f"in-{self.name}")
+        self.worker = kit.Worker(
+            kit.free_port(),
+            **kit.NO_CACHE
+            | {
+                "kafka__bootstrap_servers": broker.bootstrap_servers, "kafka__group_id": self.name,
+                "kafka__input_topics": f"in-{self.name}", "kafka__output_topic": f"out-{self.name}",
+                "kafka__dead_letter_topic": f"dead-{self.name}", "model__bundle": bundle,
+            }
+            | settings,
+        )  # fmt: skip
+
+    def load(self, texts: Sequence[str], rate: float, seconds: float) -> Load:
+        """Send at a rate for so many seconds, and wait until all is answered."""
+        count = max(1, round(rate * seconds))
+        watcher = Watcher(self.worker, self.worker.metric("winnow_delivered_total") + count)
+        watcher.start()
+        sent, late = self._send(texts, rate, count)
+        ended = time.time()
+        watcher.join()
+        return Load(sent, late, watcher.looks, ended)
+
+    def _send(self, texts: Sequence[str], rate: float, count: int) -> tuple[dict[str, float], float]:
+        self._number += 1
+        sent, late, began = dict[str, float](), 0.0, time.time()
+        for number in range(count):
+            due = began + number / rate
+            while (ahead := due - time.time()) > 0:
+                time.sleep(min(ahead, MOST_IN_A_TICK))
+            late = max(late, -ahead)
+            key = f"{self._number}-{number}"
+            sent[key] = due
+            self._feeder.send(orjson.dumps({"id": key, "text": texts[number % len(texts)]}), key.encode())
+        self._feeder.flush()
+        return sent, late
+
+    def answers(self, count: int) -> dict[str, tuple[float, float]]:
+        """By id, when the message arrived and when its result did, in seconds since the epoch; of all loads so far."""
+        reader = Reader(self._broker.bootstrap_servers, [f"out-{self.name}", f"dead-{self.name}"])
+        records = kit.read_until(reader, count)
+        reader.close()
+        found = {}
+        for record in records:
+            result = orjson.loads(record.value or b"")
+            found[result["id"]] = (result["source"]["timestamp"] / 1000, (record.timestamp or 0) / 1000)
+        return found
+
+
+def capacity(line: Line, texts: Sequence[str], bare: float, seconds: float) -> float:
+    """Results a second while more is sent than can be done."""
+    load = line.load(texts, OVERLOAD * bare, seconds)
+    return rate_between(load.looks, load.looks[0].at + 0.2 * seconds, load.ended)
+
+
+def rate_between(looks: Sequence[Look], start: float, end: float) -> float:
+    """Results a second between two moments."""
+    inside = [look for look in looks if start <= look.at <= end]
+    if len(inside) < 2:
+        return 0.0
+    return (inside[-1].delivered - inside[0].delivered) / (inside[-1].at - inside[0].at)
+
+
+def row(share: float, rate: float, load: Load) -> dict[str, Any]:
+    """How one load was carried. A rate of working off what was left where that took long enough to say something."""
+    memory = [look.resident_mib for look in load.looks]
+    backlog = max(0.0, load.looks[-1].at - load.ended)
+    return {
+        "load": share,
+        "messages": len(load.sent),
+        "sent_per_s": rate,
+        "results_per_s": rate_between(load.looks, load.looks[0].at, load.ended),
+        "backlog_s": backlog,
+        "backlog_per_s": rate_between(load.looks, load.ended, load.looks[-1].at) if backlog > BACKLOG else None,
+        "resident_mib_first": memory[0],
+        "resident_mib_max": max(memory),
+        "sender_late_ms": 1000 * load.late,
+    }
+
+
+def bare_batch(model: Any, ids: Sequence[list[int]]) -> float:
+    """Milliseconds of one run of a full batch of these texts, one lane, the others at work too; the median."""
+    seconds: list[float] = []
+
+    def run(batch: list[list[int]]) -> None:
+        started = time.perf_counter()
+        model.classifier.model(batch)
+        seconds.append(time.perf_counter() - started)
+
+    on_threads(run, ideal_batches(ids), model.lanes)
+    return 1000 * kit.quantile(seconds, 0.5)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench load", description=__doc__)
+    parser.add_argument("--texts", type=Path, nargs="*", default=[], help="JSONL files with a field `text`")
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.2, 0.5, 0.7, 0.9, 1.1], help="of the capacity")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
+    parser.add_argument("--bundle", default="default", help="a folder, `default`, `random-base` or `random-small`")
+    parser.add_argument("--set", action="append", default=[], help="SECTION.NAME=VALUE; may be repeated")
+    parser.add_argument("--name", default="load", help="of the results file")
+    options = parser.parse_args()
+    from bench.percentiles import percentiles  # needs the group `bench`
+
+    texts, bundle = kit.texts(5_000, options.texts), kit.bundle(options.bundle)
+    model = opened(bundle, options.set)
+    ids = [encoded.ids for encoded in model.tokenizer(texts)]
+    batch, bare = bare_batch(model, ids[:2_000]), ceiling(model, ids)
+    with kit.kafka() as broker:
+        line = Line(broker, bundle, kit.settings(options.set))
+        with line.worker as worker:
+            worker.ready()
+            line.load(texts, min(500.0, bare / 4), 2.0)  # opens connections
+            most = capacity(line, texts, bare, max(3.0, options.seconds / 3))
+            print(f"capacity {most:,.0f}/s; bare graph {bare:,.0f}/s, a batch {batch:.1f} ms", flush=True)
+            loads = {}
+            for share in options.shares:
+                loads[share] = line.load(texts, share * most, options.seconds)
+                print(f"{share:.0%}: {len(loads[share].sent):,} messages", flush=True)
+            delivered = int(worker.metric("winnow_delivered_total"))
+            worker.stop()
+        answers = line.answers(delivered)
+    rows = [row(share, share * most, load) for share, load in loads.items()]
+    intended = [
+        {"load": share, **percentiles(answers[key][1] - due for key, due in load.sent.items())}
+        for share, load in loads.items()
+    ]
+    arrived = [
+        {"load": share, **percentiles(answers[key][1] - answers[key][0] for key in load.sent)}
+        for share, load in loads.items()
+    ]
+    for each in (*rows, *intended, *arrived):
+        print(", ".join(f"{name} {value:,.1f}" for name, value in each.items() if value is not None))
+    conditions = kit.machine() | {
+        "bundle": model.identity.name,
+        "texts": [path.parent.name for path in options.texts] or ["demo"],
+        "seconds": options.seconds,
+        "settings": options.set,
+    }
+    figures = {
+        "capacity_per_s": most,
+        "bare_graph_per_s": bare,
+        "bare_batch_ms": batch,
+        "loads": rows,
+        "intended_to_result_ms": intended,
+        "arrival_to_result_ms": arrived,
+    }
+    kit.save(options.name, conditions, figures)
+
+
+if __name__ == "__main__":
+    main()
