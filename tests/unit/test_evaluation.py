@@ -11,6 +11,7 @@ from worker.app import DEFAULT_BUNDLE
 from worker.cli import app
 from worker.errors import ConfigError
 from worker.model import bundle as bundles
+from worker.model import random_bundle
 
 TEXTS = (
     ("WINNER! Claim your free prize now, call 09061 555 000", "spam"),
@@ -286,6 +287,20 @@ def test_figures_of_other_thresholds_are_not_kept(data, tmp_path):
     bundles.amend(after, {"evaluation": measured})
     run("threshold", other, data, "--precision", "1", "--write")
     assert bundles.load(other).manifest.evaluation
+
+
+def test_how_often_an_early_exit_changes_labels_is_unknown_with_other_thresholds(data, tmp_path, monkeypatch):
+    """When a text leaves stays as it is; what that does to labels was measured with the thresholds of then."""
+    monkeypatch.setitem(random_bundle.SIZES, "tiny", {"dim": 32, "hidden_dim": 64, "n_layers": 3, "n_heads": 2})
+    made = random_bundle.write(tmp_path / "staged", "tiny", exit_layer=2)
+    assert "had the same label" in " ".join(run("model", "show", made.path).split())
+    run("threshold", made.path, data, "--label", made.labels[1], "--recall", "1", "--write")
+    after = bundles.load(made.path).manifest
+    assert after.thresholds
+    assert made.manifest.early_exit is not None
+    unmeasured = {"agreement": None, "left": None, "texts": 0}
+    assert after.early_exit == made.manifest.early_exit.model_copy(update=unmeasured)
+    assert "was not measured" in " ".join(run("model", "show", made.path).split())
 
 
 def test_a_threshold_is_one_for_what_the_worker_reads(data):

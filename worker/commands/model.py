@@ -76,11 +76,14 @@ def _facts(bundle: Bundle, manifest: Manifest) -> list[tuple[str, str]]:
 def _early_exit(found: EarlyExit | None) -> str:
     if found is None:
         return ""
-    return (
+    when = (
         f"after layer {found.layer} of {found.layers} from a probability of {found.threshold:.4f} on (temperature "
-        f"{found.temperature:g}); of {counted(found.texts, 'validation text')} {found.left:.1%} left, and "
-        f"{found.agreement:.2%} had the same label"
+        f"{found.temperature:g}); "
     )
+    if found.left is None or found.agreement is None:
+        return f"{when}how often labels stay the same was not measured: winnow evaluate tells"
+    texts = counted(found.texts, "validation text")
+    return f"{when}of {texts} {found.left:.1%} left, and {found.agreement:.2%} had the same label"
 
 
 def _quantization(found: Quantization) -> str:

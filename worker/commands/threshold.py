@@ -164,7 +164,8 @@ def _replaced(bundle: Bundle, wanted: list[str]) -> dict[str, float]:
 def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, float]) -> Bundle:
     """The bundle with these thresholds and without those replaced.
 
-    Figures of other thresholds go, the agreement with FP32 too, whose graph is not in the bundle to measure it anew.
+    Figures of other thresholds go: the agreement with FP32, whose graph is not in the bundle to measure it anew, and that
+    of texts that leave early, which `winnow evaluate` tells.
     """
     if bundle.path.resolve() == DEFAULT_BUNDLE.resolve():
         raise ConfigError(f"The default bundle belongs to the installation: copy {bundle.path}, and name the copy.")
@@ -173,7 +174,10 @@ def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, flo
     if chosen == manifest.thresholds:
         return bundle
     quantization = manifest.quantization.model_copy(update={"against_fp32": None})
-    changes = {"thresholds": chosen, "evaluation": [], "quantization": quantization.model_dump(mode="json")}
+    changes: dict[str, Any] = {"thresholds": chosen, "evaluation": [], "quantization": quantization.model_dump()}
+    if manifest.early_exit is not None:
+        unknown = {"agreement": None, "left": None, "texts": 0}
+        changes["early_exit"] = manifest.early_exit.model_copy(update=unknown).model_dump()
     return bundles.amend(bundle, changes)
 
 

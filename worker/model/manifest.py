@@ -103,7 +103,8 @@ class EarlyExit(_Frozen):
         layers: how many the network has.
         temperature: divides the early head's logits.
         threshold: least probability of the early head's likeliest label with which a text leaves.
-        agreement: the share of the validation texts that get the same label as from all layers.
+        agreement: the share of the validation texts that get the same label as from all layers; None where that was not
+            measured, as with thresholds that were chosen later.
         left: the share of them that left.
         texts: how many there were.
     """
@@ -112,8 +113,8 @@ class EarlyExit(_Frozen):
     layers: PositiveInt
     temperature: PositiveFloat
     threshold: Share
-    agreement: Share
-    left: Share
+    agreement: Share | None = None
+    left: Share | None = None
     texts: int = 0
 
 

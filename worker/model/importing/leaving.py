@@ -58,9 +58,9 @@ def said(found: EarlyExit | None) -> str:
     """What is to be known of the exit that came of it."""
     if found is None:
         return NOBODY
-    same = round(found.agreement * found.texts)
+    same = round((found.agreement or 0.0) * found.texts)
     return (
-        f"{found.left:.1%} of {counted(found.texts, 'text')} leave after layer {found.layer} of {found.layers}, and "
+        f"{found.left or 0.0:.1%} of {counted(found.texts, 'text')} leave after layer {found.layer} of {found.layers}, and "
         f"{same} get the same label as from all layers: of other texts like them, with 95 % confidence, at least "
         f"{least_agreement(same, found.texts):.2%}"
     )
