@@ -31,6 +31,7 @@ __all__ = [
     "NO_CACHE",
     "Worker",
     "bundle",
+    "cpu_seconds",
     "free_port",
     "kafka",
     "machine",
@@ -175,9 +176,7 @@ class Worker:
         return int(re.search(rf"{name}:\s+(\d+)", status).group(1)) / 1024  # type: ignore[union-attr]
 
     def cpu_seconds(self) -> float:
-        """What the process has used of the CPU so far, all of its threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return cpu_seconds(self.process.pid)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -200,6 +199,12 @@ def kafka() -> Iterator[Any]:
 
     with ApacheKafka() as broker:
         yield broker
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used of the CPU so far, all of its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def read_until(reader: Any, count: int, quiet: float = 60.0) -> list[Record]:
