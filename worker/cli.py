@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 a bug; 2 wrong usage or configuration; 3 the bundle; 4 the brokers; 5 a topic; 6 a record
 could not be written; 7 a thread died or hung; 8 an audit found messages lost, doubled, out of order or answered
-wrongly; 130 ended before its time by a signal.
+wrongly; 9 `winnow doctor` found a problem; 130 ended before its time by a signal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 import typer
 
 import worker
-from worker.cli_operations import ConfigFile, Set, audit, dlq_app
+from worker.cli_operations import ConfigFile, Set, audit, bench, dlq_app
+from worker.cli_tools import doctor, dry_run, explain
 from worker.cli_training import AsJson, evaluate, threshold, train
 from worker.errors import Fatal
 
@@ -233,7 +234,7 @@ def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
     model.verify(bundle)
 
 
-for command in (train, evaluate, threshold, audit):
+for command in (doctor, dry_run, explain, train, evaluate, threshold, audit, bench):
     app.command()(command)
 
 

@@ -11,11 +11,11 @@ CGROUP = Path("/sys/fs/cgroup")
 def usable_cores(cgroup: Path = CGROUP) -> int:
     """Whole cores, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(cgroup)
+    quota = quota_of(cgroup)
     return max(1, affinity if quota is None else min(affinity, int(quota)))
 
 
-def _quota(cgroup: Path) -> float | None:
+def quota_of(cgroup: Path) -> float | None:
     """Cores by the cgroup's quota, version 2 or 1; None where there is none."""
     unified = _read(cgroup / "cpu.max").split()
     if len(unified) == 2 and unified[0] != "max":

@@ -9,7 +9,8 @@
         ├── TopicError      5   a topic is missing or cannot serve as it is configured
         ├── DeliveryError   6   a result or a dead letter could not be written; its offset is held
         ├── StageError      7   a thread of the worker died or hung
-        └── AuditError      8   an audit found messages lost, doubled, out of order or answered wrongly
+        ├── AuditError      8   an audit found messages lost, doubled, out of order or answered wrongly
+        └── SetupError      9   a worker could not run, or not safely, as it is set up
 
 Every message is one or two sentences that name the thing and the mend. None holds message text.
 """
@@ -67,3 +68,7 @@ class StageError(Fatal):
 
 class AuditError(Fatal):
     exit_code = 8
+
+
+class SetupError(Fatal):
+    exit_code = 9

@@ -30,7 +30,7 @@ WAIT = 1.0
 
 
 class Offline:
-    """Classifies requests in order, in batches that fit their lengths, on all lanes."""
+    """Classifies requests in order, in batches that fit their lengths, on all lanes. One call at a time."""
 
     def __init__(self, model: Model, batching: BatchingSettings) -> None:
         self._model = model

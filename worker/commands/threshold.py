@@ -164,8 +164,8 @@ def _replaced(bundle: Bundle, wanted: list[str]) -> dict[str, float]:
 def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, float]) -> Bundle:
     """The bundle with these thresholds and without those replaced.
 
-    Figures of other thresholds go: the agreement with FP32, whose graph is not in the bundle to measure it anew, and that
-    of texts that leave early, which `winnow evaluate` tells.
+    Figures of other thresholds go: the agreement with FP32, whose graph is not in the bundle to measure it anew, and
+    that of texts that leave early, which `winnow evaluate` tells.
     """
     if bundle.path.resolve() == DEFAULT_BUNDLE.resolve():
         raise ConfigError(f"The default bundle belongs to the installation: copy {bundle.path}, and name the copy.")

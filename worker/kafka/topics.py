@@ -27,7 +27,7 @@ CONFIG_SECONDS = 5.0
 SIZE_LIMIT = "max.message.bytes"
 
 
-class _Heard:
+class Heard:
     """What the client said about its connections."""
 
     def __init__(self) -> None:
@@ -50,13 +50,13 @@ def prepare(kafka: KafkaSettings) -> int | None:
         BrokerError: the brokers cannot be reached or refuse the login.
         TopicError: a topic is missing, may not be created, or takes too little.
     """
-    heard = _Heard()
+    heard = Heard()
     try:
         # What it would log is in the error it ends with.
         admin = AdminClient(clients.common(kafka, heard) | {"log_level": 0})
     except (KafkaException, TypeError, ValueError) as error:
         raise clients.refused(error) from None
-    metadata = _answer(admin, kafka, heard)
+    metadata = answer(admin, kafka, heard)
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
     missing = [name for name in _named(kafka) if name not in existing]
     if missing and kafka.create_topics:
@@ -73,8 +73,8 @@ def prepare(kafka: KafkaSettings) -> int | None:
     return _least(_size_limits(admin, min(metadata.brokers), (kafka.output_topic, kafka.dead_letter_topic)))
 
 
-def _answer(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> ClusterMetadata:
-    """The brokers and topics there are."""
+def answer(admin: AdminClient, kafka: KafkaSettings, heard: Heard) -> ClusterMetadata:
+    """The brokers and topics there are. Raises BrokerError."""
     seconds = kafka.connect_timeout_ms / 1000
     first = min(ATTEMPT_SECONDS, seconds)
     metadata = _metadata(admin, heard, first)
@@ -89,7 +89,7 @@ def _answer(admin: AdminClient, kafka: KafkaSettings, heard: _Heard) -> ClusterM
     return metadata
 
 
-def _metadata(admin: AdminClient, heard: _Heard, seconds: float) -> ClusterMetadata | None:
+def _metadata(admin: AdminClient, heard: Heard, seconds: float) -> ClusterMetadata | None:
     """What the brokers say; None when they do not answer, in which time alone may be wrong."""
     try:
         found: ClusterMetadata = admin.list_topics(timeout=seconds)
@@ -132,6 +132,8 @@ def _size_limits(admin: AdminClient, broker: int, names: Iterable[str]) -> dict[
     for topic, future in admin.describe_configs(asked, request_timeout=CONFIG_SECONDS, broker=broker).items():
         try:
             limits[topic.name] = int(future.result()[SIZE_LIMIT].value)
+        except KeyError:
+            log.debug("size limit unknown", topic=topic.name)
         except KafkaException as error:
             log.debug("size limit unknown", topic=topic.name, error=error.args[0].name())
     return limits

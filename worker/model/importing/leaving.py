@@ -60,7 +60,7 @@ def said(found: EarlyExit | None) -> str:
         return NOBODY
     same = round((found.agreement or 0.0) * found.texts)
     return (
-        f"{found.left or 0.0:.1%} of {counted(found.texts, 'text')} leave after layer {found.layer} of {found.layers}, and "
-        f"{same} get the same label as from all layers: of other texts like them, with 95 % confidence, at least "
+        f"{found.left or 0.0:.1%} of {counted(found.texts, 'text')} leave after layer {found.layer} of {found.layers}, "
+        f"and {same} get the same label as from all layers: of other texts like them, with 95 % confidence, at least "
         f"{least_agreement(same, found.texts):.2%}"
     )
