@@ -31,6 +31,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path, number):
 
 
 @pytest.mark.kafka
+@pytest.mark.faults
 def test_a_first_signal_ends_it_though_the_broker_stands_still(tmp_path):
     """With a broker that has stopped answering, a SIGTERM ends the worker within its drain budget and the grace."""
     with apache_or_skip(topics={"messages": 1, "messages.labelled": 1, "messages.dead": 1}) as kafka:
