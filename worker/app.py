@@ -152,7 +152,7 @@ class Worker:
                 error_headers(settings),
             ),
             model.windows(batching),
-            Repeats(settings.cache.max_bytes) if settings.cache.max_bytes else None,
+            Repeats(settings.cache.max_bytes) if settings.cache.max_bytes and model.repeatable else None,
         )
 
     def _breaker(self) -> Breaker:

@@ -232,9 +232,9 @@ class Loop:
     def _go_on(self, items: Sequence[Item]) -> None:
         """Give the batcher what has only been through the first stage, but for what has gone meanwhile."""
         now = self._clock()
-        self._windows.taken_back([item for item in items if item.slot.dropped])
+        self._windows.taken_back([item for item in items if item.idle])
         for item in items:
-            if not item.slot.dropped:
+            if not item.idle:
                 self._batcher.add(item._replace(arrived=now))
 
     def _feed(self) -> None:
@@ -298,7 +298,11 @@ class Loop:
         if new := self._source.resets - self._resets:
             self._resets += new
             self._observer.reset(new)
-            log.warning("retention deleted what was not read yet; going on as auto.offset.reset says", times=new)
+            log.warning(
+                "what was to be read next is not stored: retention deleted it, or the topic was made anew; going on as "
+                "auto.offset.reset says",
+                times=new,
+            )
 
     def _lag(self) -> dict[Partition, int]:
         positions = self._ledger.positions()
@@ -309,6 +313,7 @@ class Loop:
     def _drain(self) -> None:
         """Finish what is in flight within the budget, commit, leave."""
         self._health.draining()
+        log.info("draining", in_flight=self._ledger.in_flight)
         deadline = self._clock() + self._bounds.drain
         self._settle_all(None, deadline)
         self._delivery.finish(None)
@@ -330,7 +335,7 @@ class Loop:
     def assigned(self, partitions: Sequence[Partition]) -> None:
         self._assigned.update(dict.fromkeys(partitions))
         self._paused = False
-        self._changed("assigned", 0, 0.0)
+        self._changed("assigned", partitions, 0, 0.0)
 
     def revoked(self, partitions: Sequence[Partition]) -> None:
         started = self._clock()
@@ -351,10 +356,12 @@ class Loop:
         self._delivery.dropped(partitions)
         for partition in partitions:
             self._assigned.pop(partition, None)
-        self._changed(kind, given_up, self._clock() - started)
+        self._changed(kind, partitions, given_up, self._clock() - started)
 
-    def _changed(self, kind: str, given_up: int, seconds: float) -> None:
+    def _changed(self, kind: str, partitions: Sequence[Partition], given_up: int, seconds: float) -> None:
         assigned = list(self._assigned)
+        names = [f"{topic}/{number}" for topic, number in partitions]
+        log.info(f"partitions {kind}", partitions=names, has_now=len(assigned), given_up=given_up)
         self._health.assigned(len(assigned))
         self._observer.rebalanced(kind, assigned, given_up, seconds)
 

@@ -70,7 +70,7 @@ class Metrics:
         self._consumed = counter("consumed", "Messages read from the input topics.")
         self._tombstones = counter("tombstones", "Messages without a value.")
         self._rewinds = counter("rewinds", "Times a partition's offsets went backwards.")
-        self._resets = counter("offset_resets", "Times a position was deleted before it was read.")
+        self._resets = counter("offset_resets", "Times what was to be read next was not stored any more.")
         self._register_answers(labels, types, exits)
         self._register_batches()
         self._register_cache()

@@ -57,6 +57,8 @@ class Model(NamedTuple):
     join: Join | None = None
     exits: tuple[int, ...] = ()
     """After how many layers a text may have its result, where that is not the same for all."""
+    repeatable: bool = True
+    """Whether a text has the same scores whatever stands beside it, so that they may be kept."""
 
     def batcher(self, batching: BatchingSettings, max_delay: float) -> Batcher:
         """What gathers texts for the lanes; `max_delay` in seconds."""
@@ -124,6 +126,7 @@ def open_model(
         cutter,
         _join(cutter, settings, tokenizer, interpret) if cutter else None,
         (early.layer, early.layers) if early else (),
+        not bundle.depends_on_the_batch,
     )
 
 

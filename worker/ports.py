@@ -229,7 +229,7 @@ class Observer(Protocol):
         """A partition's offsets went backwards."""
 
     def reset(self, times: int) -> None:
-        """A position was not stored any more; what stood there is lost."""
+        """What was to be read next was not stored: deleted unread, or the topic was made anew."""
 
     def tokenized(self, records: int, seconds: float) -> None: ...
 

@@ -66,7 +66,11 @@ class FaultyWorker(WorkerProcess):
             time.sleep(0.5)  # it writes its stacks; nothing tells when it has
         return f"--- {self.log.name}, exit {self.process.poll()}\n{counted}\n{self.said[-6_000:]}"
 
+    @property
+    def stopped(self) -> bool:
+        """Whether a SIGSTOP has taken hold."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return stat.rpartition(")")[2].split()[0] == "T"
+
     def wait_stopped(self) -> None:
-        """Until a SIGSTOP has taken hold."""
-        stat = Path(f"/proc/{self.process.pid}/stat")
-        self.until(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+        self.until(lambda: self.stopped)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kit import ALL, FIRST, StagedClassifier, StubClassifier, TickingClock, bench, in_windows, says
-from tests.unit.loops import P0, P1, fill, inline, message, offset, reason, turns
+from tests.kit import ALL, FIRST, FakeClock, StagedClassifier, StubClassifier, TickingClock, bench, in_windows, says
+from tests.unit.loops import P0, P1, Heard, fill, inline, message, offset, reason, turns
 from worker.loop import POLL_LIMIT
 from worker.memory import MemoryLog, MemoryTransactions
 
@@ -115,6 +115,56 @@ def test_states_that_wait_count_as_bytes_in_flight():
         on.loop.turn()
         most = max(most, on.ledger.bytes_in_flight + on.batcher.bytes)
     assert most < 20_000 + POLL_LIMIT * (len(value) + 42 * 3 * 4)
+
+
+def test_nothing_is_taken_in_while_states_fill_the_bound():
+    """They count as what is held: messages of a few bytes may have large states."""
+    heard = Heard()
+    on = bench(StagedClassifier(), inline=True, observer=heard, bytes_in_flight=10_000)
+    fill(on.log, 5)
+    on.source.assign(P0)
+    on.batcher.bytes = 10_000
+    turns(on)
+    assert not heard.calls["consumed"]
+    on.batcher.bytes = 9_999
+    turns(on)
+    assert heard.calls["consumed"] == [(5,)]
+
+
+def test_what_comes_back_waits_for_company_anew():
+    """Its first arrival is long ago under load: with that it would be overdue at once, and go on alone."""
+    clock, came_back = FakeClock(), []
+    on = bench(StagedClassifier(), inline=True, clock=clock)
+    add = on.batcher.add
+    on.batcher.add = lambda item: (came_back.append(item.arrived) if item.hidden is not None else None, add(item))  # type: ignore[method-assign]
+    fill(on.log, 8)
+    on.source.assign(P0)
+    inline(on).held = True
+    turns(on, 2)
+    clock.advance(1.0)
+    inline(on).held = False
+    on.turn_until(lambda: on.log.committed == {P0: 8})
+    assert came_back == [clock()] * 8
+
+
+def test_of_a_long_text_that_failed_nothing_goes_on():
+    """Its outcome is known with the first window that fails: the states of the others are dropped."""
+
+    def before(texts: list[str]) -> None:
+        if model.stages[-1] == "rest" and any("words" in text for text in texts):
+            raise RuntimeError
+
+    model = StagedClassifier(before=before)
+    windows = in_windows()
+    on = bench(model, inline=True, clock=TickingClock(), windows=windows)
+    on.log.append("in", 0, message("words " * 500))
+    on.source.assign(P0)
+    on.turn_until(lambda: on.log.committed == {P0: 1})
+    assert [reason(o) for o in on.sink.sent] == ["model-error"]
+    ran = len([stage for stage in model.stages if stage == "rest"])
+    turns(on, 50)
+    assert len([stage for stage in model.stages if stage == "rest"]) == ran
+    assert (windows.out, on.batcher.bytes, len(on.batcher)) == (0, 0, 0)
 
 
 def test_windows_of_long_texts_go_through_all_layers():

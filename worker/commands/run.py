@@ -22,7 +22,7 @@ CLOSING_GRACE = 8.0
 """Seconds beyond the drain budget after which a shutdown that hangs is cut."""
 AT_ONCE = 130
 COLLECT_AFTER = 50_000
-"""Objects made and not yet freed, after which cycles are looked for; Python's default is 700."""
+"""Objects made and not yet freed, after which cycles are looked for; the interpreter's default is 700 or 2,000."""
 
 
 class Stop:

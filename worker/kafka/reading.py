@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, Resou
 from worker.errors import BrokerError, Fatal, TopicError
 from worker.kafka import clients, faults
 from worker.kafka.source import record
-from worker.kafka.topics import SIZE_LIMIT
+from worker.kafka.topics import size_limits
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -148,21 +148,24 @@ class Reading:
 
     def compacted(self, topic: str) -> bool:
         """Whether the brokers remove messages in between; False where this user may not know."""
-        return "compact" in (self._setting(topic, "cleanup.policy") or "")
-
-    def size_limit(self, topics: Iterable[str]) -> int | None:
-        """The least `max.message.bytes` of topics, of those where this user may know it."""
-        limits = [self._setting(topic, SIZE_LIMIT) for topic in topics]
-        return min((int(limit) for limit in limits if limit is not None), default=None)
-
-    def _setting(self, topic: str, name: str) -> str | None:
         asked = ConfigResource(ResourceType.TOPIC, topic)
         try:
-            settings = self._admin.describe_configs([asked], request_timeout=self._patience)[asked].result()
-        except KafkaException:
-            return None
-        value: str | None = settings[name].value
-        return value
+            settings = self._admin.describe_configs([asked], request_timeout=self._patience, broker=self._broker())[
+                asked
+            ]
+            return "compact" in (settings.result()["cleanup.policy"].value or "")
+        except (KafkaException, KeyError):
+            return False
+
+    def size_limit(self, topics: Iterable[str]) -> int | None:
+        """The least `max.message.bytes` of topics, of those where this user may know it. Raises BrokerError."""
+        return min(size_limits(self._admin, self._broker(), topics).values(), default=None)
+
+    def _broker(self) -> int:
+        """One that can be asked: by default the client waits for a controller, which not every cluster shows."""
+        with self._asking():
+            brokers: list[int] = sorted(self._consumer.list_topics(timeout=self._patience).brokers)
+        return brokers[0]
 
     def read(self, partition: Partition, first: int, end: int) -> Iterator[Record]:
         """The records of a partition from `first` on, in order, without those from `end` on.

@@ -70,7 +70,7 @@ def prepare(kafka: KafkaSettings) -> int | None:
             log.warning("no topic matches yet", pattern=pattern)
     if kafka.output_partition == "source":
         _check_partitions(kafka, inputs, existing[kafka.output_topic])
-    return _least(_size_limits(admin, min(metadata.brokers), (kafka.output_topic, kafka.dead_letter_topic)))
+    return _least(size_limits(admin, min(metadata.brokers), (kafka.output_topic, kafka.dead_letter_topic)))
 
 
 def answer(admin: AdminClient, kafka: KafkaSettings, heard: Heard) -> ClusterMetadata:
@@ -124,7 +124,7 @@ def _why_not_created(name: str, error: KafkaError) -> str:
     return f"The topic {name!r} cannot be created: {error.str()}."
 
 
-def _size_limits(admin: AdminClient, broker: int, names: Iterable[str]) -> dict[str, int]:
+def size_limits(admin: AdminClient, broker: int, names: Iterable[str]) -> dict[str, int]:
     """`max.message.bytes` of topics, without those of which this user may not know it."""
     asked = [ConfigResource(RESOURCE_TOPIC, name) for name in names]
     limits = {}

@@ -40,6 +40,8 @@ EARLY, REST = "early.onnx", "rest.onnx"
 _GRAPHS = (MODEL, EARLY, REST)
 _COMPANIONS = ("README", "NOTICE", "LICENSE")
 _SCRATCH = ".winnow-"
+# How the operators of ONNX and of ONNX Runtime begin that find their scales at run time.
+_DYNAMIC = b"DynamicQuantize"
 # A tensor that says `external_data { key: "location" value: … }`, as protobuf writes it.
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
 # What of the manifest decides a result, beside the files.
@@ -80,6 +82,11 @@ class Bundle:
     def graph_bytes(self) -> int:
         """The size of all graphs."""
         return sum(path.stat().st_size for path in self.graph_paths)
+
+    @property
+    def depends_on_the_batch(self) -> bool:
+        """Whether a text's scores may depend on the texts beside it: scales that are found at run time span a batch."""
+        return any(_DYNAMIC in path.read_bytes() for path in self.graph_paths)
 
     @cached_property
     def tokenizer_json(self) -> str:

@@ -33,6 +33,11 @@ class Item(NamedTuple):
     hidden: NDArray[np.float32] | None = None
     """What the first stage made of it, shape [tokens, size]: the rest of the layers goes on from there."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing more is to be done: its partition has gone, or its long text has its outcome already."""
+        return self.slot.dropped or (self.window is not None and self.window.text.over)
+
 
 class CloseReason(StrEnum):
     """Why a batch closed."""

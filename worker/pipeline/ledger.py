@@ -167,6 +167,9 @@ class Ledger:
             given_up += len(window)
             for slot in (*window.waiting, *window.released):
                 self._forget(slot)
+            # Slots know their window: both would wait for the collector, with their messages.
+            window.waiting.clear()
+            window.released.clear()
         return given_up
 
     def _forget(self, slot: Slot) -> None:

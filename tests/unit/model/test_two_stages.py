@@ -3,6 +3,7 @@
 import numpy as np
 import orjson
 import pytest
+from onnx import helper
 
 from worker.errors import BundleError
 from worker.model import bundle
@@ -144,3 +145,17 @@ def test_probes_are_of_all_layers_and_of_the_early_head(staged):
         bundle.check_probes(staged, logits_of, lambda texts: early_logits_of(texts) + 0.02)
     with pytest.raises(BundleError, match=r"off by 0\.03"):
         bundle.check_probes(staged, lambda texts: logits_of(texts) + 0.03, early_logits_of)
+
+
+def test_a_graph_that_finds_its_scales_at_run_time_depends_on_the_batch(tmp_path, staged):
+    """Such scores are not to be kept: beside other texts they would be others."""
+    dynamic = {"model.onnx": onnx_of("DynamicQuantizeLinear"), **{n: c for n, c in WHOLE.items() if n != "model.onnx"}}
+    assert bundle.write(tmp_path / "dynamic", dynamic, ONE_STAGE).depends_on_the_batch
+    fixed = {**dynamic, "model.onnx": onnx_of("QuantizeLinear")}
+    assert not bundle.write(tmp_path / "fixed", fixed, ONE_STAGE).depends_on_the_batch
+    assert not staged.depends_on_the_batch
+
+
+def onnx_of(operator: str) -> bytes:
+    node = helper.make_node(operator, ["x"], ["y", "scale", "zero"][: 3 if operator.startswith("Dynamic") else 1])
+    return helper.make_model(helper.make_graph([node], "graph", [], [])).SerializeToString()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.kit import record
 from worker.pipeline.ledger import Ledger, Slot
-from worker.pipeline.messages import Rejection, Skip
+from worker.pipeline.messages import Record, Rejection, Skip
 
 PARTITION = ("in", 0)
 REJECTED = Rejection("decode", "empty", "The message has no value.", "InvalidMessage")
@@ -315,3 +318,21 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(stateful_step_count=40)
+
+
+class Headers(list):
+    """A list of headers that tells when it has gone."""
+
+
+def test_what_is_dropped_is_freed_at_once():
+    """A revoke under load gives its memory back without waiting for the collector, which may be long in coming."""
+    ledger, headers = Ledger(), Headers()
+    slot = ledger.open(Record(*PARTITION, 0, None, b"value", headers, None), 0.0)
+    gone = weakref.ref(headers)
+    gc.disable()
+    try:
+        ledger.drop([PARTITION])
+        del slot, headers
+        assert gone() is None
+    finally:
+        gc.enable()
