@@ -1,7 +1,7 @@
 """Positions that the brokers do not have, counted.
 
-Retention has deleted them before they were read, or the topic was made anew. The client tells of them in its log alone, as
-a warning (a `log_level` below 4 silences it), and goes on where `auto.offset.reset` says.
+Retention has deleted them before they were read, or the topic was made anew. The client tells of them in its log alone,
+as a warning (a `log_level` below 4 silences it), and goes on where `auto.offset.reset` says.
 """
 
 from __future__ import annotations
