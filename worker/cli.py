@@ -1,12 +1,15 @@
 """The command line: `winnow` and `python -m worker`. With config.py the only reader of argv and environ.
 
-Exit codes: 0 done; 1 a bug; 2 wrong usage or configuration; 3 the bundle; 4 the brokers; 5 a topic; 6 a record
-could not be written; 7 a thread died or hung; 8 an audit found messages lost, doubled, out of order or answered
-wrongly; 9 `winnow doctor` found a problem; 130 ended before its time by a signal.
+Exit codes: 0 done; 1 a bug; 2 wrong usage or configuration, or output that cannot be written; 3 the bundle; 4 the
+brokers; 5 a topic, or too many messages refused; 6 a record could not be written; 7 a thread died or hung, or the
+shutdown did; 8 an audit found messages lost, doubled, out of order or answered wrongly; 9 `winnow doctor` found a
+problem; 130 ended before its time by a signal; 141 whoever read the output has gone.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Literal
@@ -17,7 +20,7 @@ import worker
 from worker.cli_operations import ConfigFile, Set, audit, bench, dlq_app
 from worker.cli_tools import doctor, dry_run, explain
 from worker.cli_training import AsJson, evaluate, threshold, train
-from worker.errors import Fatal
+from worker.errors import ConfigError, Fatal
 
 app = typer.Typer(
     name="winnow",
@@ -234,6 +237,11 @@ def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
     model.verify(bundle)
 
 
+NOBODY_READS = 141
+"""As shells show a SIGPIPE."""
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+"""What writing may fail of; any other error that gets to the top is a bug."""
+
 for command in (doctor, dry_run, explain, train, evaluate, threshold, audit, bench):
     app.command()(command)
 
@@ -245,3 +253,27 @@ def main() -> None:
     except Fatal as error:
         typer.echo(f"winnow: {error}", err=True)
         sys.exit(error.exit_code)
+    except (OSError, SystemExit) as ended:
+        unwritten = _unwritten(ended)
+        if unwritten is None:
+            raise
+        # The interpreter flushes stdout at its end, and would fail aloud once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(unwritten, BrokenPipeError):
+            sys.exit(NOBODY_READS)
+        typer.echo(f"winnow: The output cannot be written: {unwritten.strerror}.", err=True)
+        sys.exit(ConfigError.exit_code)
+
+
+def _unwritten(ended: OSError | SystemExit) -> OSError | None:
+    """Why the output could not be written; None where it was, and something else ended the command."""
+    if isinstance(ended, OSError):
+        return ended if ended.errno in FULL else None
+    if isinstance(ended.__context__, BrokenPipeError):  # typer and rich make a SystemExit of it
+        return ended.__context__
+    try:
+        if sys.stdout is not None:  # a command may be started without one
+            sys.stdout.flush()
+    except OSError as error:
+        return error
+    return None

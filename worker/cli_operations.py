@@ -174,7 +174,7 @@ def dlq_replay(
     ] = None,
     offsets: Annotated[
         list[str] | None,
-        typer.Option("--offset", metavar="N|N-M", help="Only these offsets; may be repeated.", show_default=False),
+        typer.Option("--offset", metavar="N|N-|N-M", help="Only these offsets; may be repeated.", show_default=False),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Messages a second at most.", show_default=False)

@@ -7,6 +7,7 @@ from these classes: validation, `winnow config schema`, the reference in `docs/c
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tomllib
@@ -35,6 +36,7 @@ from worker.sections import (
     LoggingSettings,
     ModelSettings,
     OutputSettings,
+    Properties,
     Section,
     ServingSettings,
     ShutdownSettings,
@@ -83,6 +85,7 @@ SECRET_WORDS = (
     "jaas.config",
     "oauthbearer.config",
 )
+_URL_WITH_LOGIN = re.compile(r"://[^/\s]*@")
 MASK = "********"
 DEFAULT_POLL_INTERVAL_MS = 300_000
 
@@ -152,7 +155,23 @@ def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
     except ValidationError as error:
         raise ConfigError(" ".join(_sentence(e) for e in error.errors())) from None
     except SettingsError as error:
-        raise ConfigError(f"The environment cannot be read: {error}.") from None
+        variable = _not_json()
+        raise ConfigError(
+            f'The environment variable {variable} is not JSON; a table is written like \'{{"name": "value"}}\'.'
+            if variable
+            else f"The environment cannot be read: {error}."
+        ) from None
+
+
+def _not_json() -> str | None:
+    """The first variable that should hold a table and does not: the library names the section alone."""
+    tables = [name for name, field in reference() if field.annotation == Properties]
+    for variable in map(environment_name, [*Settings.model_fields, *tables]):
+        try:
+            json.loads(os.environ.get(variable, "{}"))
+        except ValueError:
+            return variable
+    return None
 
 
 def reference() -> Iterator[tuple[str, FieldInfo]]:
@@ -186,8 +205,8 @@ def _mask(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_secret(name: str, value: Any) -> bool:
-    named = any(word in name.lower() for word in SECRET_WORDS)
-    return named and bool(value) and not is_reference(value)
+    secret = any(word in name.lower() for word in SECRET_WORDS) or _URL_WITH_LOGIN.search(str(value)) is not None
+    return secret and bool(value) and not is_reference(value)
 
 
 def _section(field: FieldInfo) -> type[Section]:
@@ -248,9 +267,13 @@ def _sentence(error: Any) -> str:
     name = ".".join(location)
     if error["type"] == "extra_forbidden":
         return f"There is no setting {name!r}.{_suggestion(name)}"
+    if error["type"] == "dict_type":
+        return f"The setting {name} is wrong: it is no table."
     if error["type"] == "value_error":
         said = str(error["ctx"]["error"])
-        return f"The setting {name} is wrong: {said}." if name else f"The settings do not fit together: {said}."
+        # Of a section, or of all: what is wrong are several settings, which the sentence names itself.
+        together = len(location) < 2
+        return f"The settings do not fit together: {said}." if together else f"The setting {name} is wrong: {said}."
     return f"The setting {name} is wrong: {error['msg'][0].lower()}{error['msg'][1:]}."
 
 

@@ -7,8 +7,8 @@
 | `${file:PATH:KEY}` | FileConfigProvider | of the key in a Java properties file |
 
 As in Kafka a value may hold several, and text around them; what a reference stands for is taken as it is, so a value
-that looks like one can be put behind one; other providers' references are left alone. Unlike Kafka, one that leads
-nowhere is refused.
+that looks like one can be put behind one. `${word:…}` is a reference, all else is text. Unlike Kafka, one that leads
+nowhere is refused, and so is one to another provider: left alone, it would be sent as the password.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 T = TypeVar("T")
-REFERENCE = re.compile(r"\$\{(env|directory|file):(?:([^}]*?):)?([^}]*?)\}")
+PROVIDERS = ("env", "directory", "file")
+REFERENCE = re.compile(r"\$\{([A-Za-z][\w.-]*):(?:([^}]*?):)?([^}]*?)\}")
 
 
 def is_reference(value: object) -> bool:
     """Whether a value says only where it is to be found, and so tells nothing itself."""
-    return isinstance(value, str) and bool(value) and not REFERENCE.sub("", value)
+    if not isinstance(value, str) or not value or REFERENCE.sub("", value):
+        return False
+    return all(reference[1] in PROVIDERS for reference in REFERENCE.finditer(value))
 
 
 def resolve(properties: Mapping[str, T], environment: Mapping[str, str]) -> dict[str, T]:
@@ -46,6 +49,11 @@ def _resolved(name: str, value: object, environment: Mapping[str, str]) -> objec
         return value
 
     def found(reference: re.Match[str]) -> str:
+        if reference[1] not in PROVIDERS:  # what follows may be a secret after all
+            raise ConfigError(
+                f"The property {name!r} is a reference, but there is no provider {reference[1]!r}; "
+                f"there are {', '.join(PROVIDERS)}."
+            )
         try:
             return _look_up(reference[1], reference[2] or "", reference[3], environment)
         except _NothingThereError as reason:

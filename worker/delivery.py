@@ -231,6 +231,8 @@ class ExactlyOnce:
     def _take_back(self) -> None:
         """What was aborted is the first of what is to be written next."""
         self._observer.aborted()
+        held = sum(not each.slot.dropped for each in self._written)
+        log.info("a transaction was aborted; what it held is written again", messages=held)
         self._next = deque(each for each in (*self._written, *self._next) if not each.slot.dropped)
         self._begin_anew()
 

@@ -6,9 +6,9 @@
         ├── ConfigError     2   a setting, a flag or an input file is wrong
         ├── BundleError     3   the model bundle is missing, damaged or does not fit this machine
         ├── BrokerError     4   the brokers cannot be reached, or refuse what the worker must do
-        ├── TopicError      5   a topic is missing or cannot serve as it is configured
+        ├── TopicError      5   a topic is missing or cannot serve as it is configured; too many messages were refused
         ├── DeliveryError   6   a result or a dead letter could not be written; its offset is held
-        ├── StageError      7   a thread of the worker died or hung
+        ├── StageError      7   a thread of the worker died or hung; with this code a shutdown that hangs is cut, too
         ├── AuditError      8   an audit found messages lost, doubled, out of order or answered wrongly
         └── SetupError      9   a worker could not run, or not safely, as it is set up
 

@@ -23,6 +23,8 @@ UNREADABLE = "invalid-headers"
 """The reason of messages whose headers the client cannot read: their letters are without them."""
 _Named: TypeAlias = "tuple[str | None, str | None, str | None, Source | None]"
 """Stage, class of the error, message, and where from."""
+NO_REASON = "(none)"
+"""Stands for the reason of letters that name none."""
 MOST_REPLAYS = 1_000_000
 """What a message claims beyond this counts as this."""
 
@@ -54,6 +56,11 @@ class Letter(NamedTuple):
     size: int
     """Bytes of the letter's value."""
 
+    @property
+    def named_reason(self) -> str:
+        """`reason`, or `NO_REASON`."""
+        return self.reason or NO_REASON
+
 
 class Selection(NamedTuple):
     """Which letters are meant; what is empty or None lets all pass."""
@@ -69,7 +76,7 @@ class Selection(NamedTuple):
     def __call__(self, letter: Letter) -> bool:
         record = letter.record
         return (
-            (not self.reasons or letter.reason in self.reasons)
+            (not self.reasons or letter.named_reason in self.reasons)
             and self._in_time(record.timestamp)
             and self.partition in (None, record.partition)
             and (not self.offsets or any(record.offset in some for some in self.offsets))

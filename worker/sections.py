@@ -27,7 +27,8 @@ Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 _Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
 InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
 Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
-Properties = dict[str, str | int | float | bool]
+Property = Annotated[str | int | float | bool, BeforeValidator(lambda value: _checked_property(value))]
+Properties = dict[str, Property]
 
 DEFAULT_COMBINE: Final = "mean"
 LEAST_CACHE_BYTES = 1_048_576
@@ -93,13 +94,13 @@ class KafkaSettings(Section):
     instance_id: str | None = None
     """Exactly once: a name of this worker that no other one has; None takes `group_instance_id`, or the host's name."""
     commit_interval_ms: Annotated[int | None, Field(ge=1, le=600_000)] = None
-    """Time between commits: what came since comes again after a crash. None is 1,000, and 100 exactly once."""
+    """Between commits: a crash repeats so much. None: 1,000; exactly once 100, at most half transaction.timeout.ms."""
     connect_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 15_000
     """How long to wait for the brokers at start before giving up."""
     properties: Properties = {}
     """Any property of librdkafka, for all clients; secrets as `${env:NAME}` or from files: see docs/security.md."""
     consumer_properties: Properties = {}
-    """Any property of librdkafka, for the consumer alone."""
+    """Any property of librdkafka, for the consumer alone; `auto.offset.reset` is `earliest` by default."""
     producer_properties: Properties = {}
     """Any property of librdkafka, for the producer alone."""
 
@@ -129,10 +130,11 @@ class KafkaSettings(Section):
             raise ValueError("the property transaction.timeout.ms is no number") from None
         if 2 * self.commit_interval > timeout:
             raise ValueError(
-                f"commit_interval_ms may be half of transaction.timeout.ms at most, which is {1000 * timeout:.0f}"
+                f"kafka.commit_interval_ms may be half of transaction.timeout.ms at most, which is {1000 * timeout:.0f}"
             )
         if "isolation.level" in self.properties | self.consumer_properties:
-            raise ValueError("'isolation.level' cannot be set with delivery = \"exactly-once\": it is read_committed")
+            exactly = 'kafka.delivery = "exactly-once"'
+            raise ValueError(f"'isolation.level' cannot be set with {exactly}: it is read_committed")
         return self
 
     @field_validator("properties", "consumer_properties", "producer_properties")
@@ -151,20 +153,22 @@ class KafkaSettings(Section):
             if topic.startswith("^"):
                 _check_pattern(topic, (self.output_topic, self.dead_letter_topic))
         if self.output_topic == self.dead_letter_topic:
-            raise ValueError(f"output_topic and dead_letter_topic are both {self.output_topic!r}; give them two names")
+            both = f"kafka.output_topic and kafka.dead_letter_topic are both {self.output_topic!r}"
+            raise ValueError(f"{both}; give them two names")
         for name in ("output_topic", "dead_letter_topic"):
             if getattr(self, name) in self.input_topics:
-                raise ValueError(f"{name} {getattr(self, name)!r} is also an input topic: results would be read again")
+                topic = getattr(self, name)
+                raise ValueError(f"kafka.{name} {topic!r} is also an input topic: results would be read again")
         return self
 
 
 class InputSettings(Section):
     format: Literal["json", "text"] = "json"
-    """`json`: the text is a field of a JSON document. `text`: the whole value is the text, in UTF-8."""
+    """`json`: a JSON document, of 1,024 levels at most, has the text. `text`: the whole value is the text, in UTF-8."""
     text_pointer: Pointer = "/text"
     """JSON Pointer (RFC 6901) to the text."""
     id_pointer: Pointer | None = "/id"
-    """JSON Pointer to the id; messages without one get `topic-partition-offset`."""
+    """JSON Pointer to the id. Without one it is `topic-partition-offset`; ids over 512 characters are refused."""
     max_bytes: Annotated[int, Field(ge=1)] = 262_144
     """Larger messages become dead letters, unparsed."""
     max_characters: Annotated[int, Field(ge=16)] = 20_000
@@ -184,7 +188,7 @@ class DeadLetterSettings(Section):
     headers: Literal["connect", "spring"] = "connect"
     """Names of the headers that say why: Kafka Connect's (`__connect.errors.…`), or Spring Kafka's (`kafka_dlt-…`)."""
     max_share: Annotated[float | None, Field(ge=0, lt=1)] = None
-    """A larger share of dead letters than this halts the worker with exit code 5, e.g. 0.5; None never does."""
+    """A larger share of dead letters than this, 0 to below 1, halts the worker with exit code 5; None never does."""
     window: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000
     """The share is that of the last so many messages that were classified or refused."""
     min_messages: Annotated[int, Field(ge=1, le=1_000_000)] = 100
@@ -193,7 +197,8 @@ class DeadLetterSettings(Section):
     @model_validator(mode="after")
     def _reachable(self) -> DeadLetterSettings:
         if self.max_share is not None and self.min_messages > self.window:
-            raise ValueError(f"min_messages {self.min_messages} is above window {self.window}: none would be judged")
+            least = f"dead_letters.min_messages {self.min_messages}"
+            raise ValueError(f"{least} is above dead_letters.window {self.window}: none would be judged")
         return self
 
 
@@ -232,9 +237,11 @@ class ModelSettings(Section):
     def _meant(self) -> ModelSettings:
         if self.long_texts == "truncate":
             if self.window_stride is not None or self.window_combine != DEFAULT_COMBINE:
-                raise ValueError('window_stride and window_combine have no meaning without long_texts = "windows"')
+                given = "model.window_stride and model.window_combine"
+                raise ValueError(f'{given} have no meaning without model.long_texts = "windows"')
         elif self.window_combine == "first" and self.window_stride is not None:
-            raise ValueError('window_stride has no meaning with window_combine = "first", which reads one window')
+            first = 'model.window_combine = "first"'
+            raise ValueError(f"model.window_stride has no meaning with {first}, which reads one window")
         return self
 
 
@@ -268,13 +275,17 @@ class DecisionSettings(Section):
     @model_validator(mode="after")
     def _complete(self) -> DecisionSettings:
         if self.min_score is not None and self.fallback_label is None:
-            raise ValueError("min_score needs a fallback_label, the label of what is below it")
+            raise ValueError("decision.min_score needs a decision.fallback_label, the label of what is below it")
         if self.fallback_label == "":
-            raise ValueError("fallback_label is empty")
+            raise ValueError("decision.fallback_label is empty")
         if self.accept_score is None and (self.review_score is not None or self.unwanted_labels):
-            raise ValueError("review_score and unwanted_labels need an accept_score, without which there is no action")
+            raise ValueError(
+                "decision.review_score and decision.unwanted_labels need a decision.accept_score, without which there "
+                "is no action"
+            )
         if None not in (self.accept_score, self.review_score) and self.review_score > self.accept_score:  # type: ignore[operator]
-            raise ValueError(f"review_score {self.review_score} is above accept_score {self.accept_score}")
+            review = f"decision.review_score {self.review_score}"
+            raise ValueError(f"{review} is above decision.accept_score {self.accept_score}")
         return self
 
 
@@ -282,7 +293,7 @@ class CacheSettings(Section):
     """Of results, by text: a message whose text was classified lately has the same result without the model."""
 
     max_bytes: Annotated[int, Field(ge=0, le=68_719_476_736)] = 16_777_216
-    """Texts and results that are kept at most, in bytes; 0 keeps none. By default room for some 20,000 SMS."""
+    """Texts and results kept at most, in bytes; 0 keeps none. Repeats that are in work at the same time are no hits."""
 
     @field_validator("max_bytes")
     @classmethod
@@ -305,7 +316,7 @@ class ServingSettings(Section):
 
 class ShutdownSettings(Section):
     drain_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 20_000
-    """Budget for finishing what is in flight after SIGTERM. Keep it below the grace period of the platform."""
+    """For what is in flight at SIGTERM. A shutdown takes up to drain_ms + 8 s: keep that below the grace period."""
     revoke_ms: Annotated[int, Field(ge=0, le=300_000)] = 5_000
     """Budget for finishing what is in flight of partitions that are revoked."""
 
@@ -320,6 +331,12 @@ class LoggingSettings(Section):
 def _checked_pointer(path: str) -> str:
     pointer(path)
     return path
+
+
+def _checked_property(value: object) -> object:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("a property is a text, a number, true or false")
+    return value
 
 
 def _check_pattern(pattern: str, written: Iterable[str]) -> None:

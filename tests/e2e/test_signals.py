@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.process import WorkerProcess
 from tests.kafka_fixtures import apache_or_skip
-from worker.commands.run import AT_ONCE, CLOSING_GRACE
+from worker.commands.run import AT_ONCE, CLOSING_GRACE, SAME
 from worker.errors import StageError
 
 DRAIN_SECONDS = 1.0
@@ -19,15 +19,24 @@ MARGIN = 5.0
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(tmp_path, number):
-    """While the worker waits for a broker that does not answer, the second signal ends it with 130."""
+    """While the worker waits for a broker that does not answer, the second signal ends it with 130 and says so.
+
+    One that comes right behind the first is the same one sent twice, and ends nothing.
+    """
     settings = {"kafka__bootstrap_servers": "127.0.0.1:1", "kafka__connect_timeout_ms": 60_000}
     with WorkerProcess(tmp_path, wait=False, serving__enabled=False, **settings) as worker:
         worker.until(lambda: worker.catches(signal.SIGTERM) and worker.is_in("rdk:main"))
         worker.signal(number)
-        worker.process.send_signal(number)
+        worker.signal(number)
+        worker.until(lambda: '"stopping"' in worker.said)
+        time.sleep(SAME)
         began = time.monotonic()
+        worker.process.send_signal(number)
         assert worker.wait() == AT_ONCE
         assert time.monotonic() - began < 2.0
+        assert worker.said.endswith(
+            "winnow: second signal: ended at once; what is in flight will be delivered again.\n"
+        )
 
 
 @pytest.mark.kafka

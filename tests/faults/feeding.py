@@ -36,6 +36,7 @@ class Feeder:
                 "queue.buffering.max.messages": 1_000_000,
                 "message.max.bytes": 2_000_000,
                 "reconnect.backoff.max.ms": 500,
+                "topic.metadata.refresh.interval.ms": 10_000,
                 "linger.ms": 2,
                 "log_level": 0,
             }

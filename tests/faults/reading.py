@@ -32,6 +32,7 @@ def _consumer(bootstrap_servers: str, **more: object) -> Consumer:
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 50,
             "reconnect.backoff.max.ms": 500,
+            "topic.metadata.refresh.interval.ms": 10_000,
             "log_level": 0,
             **more,
         }

@@ -20,7 +20,7 @@ from worker.audit import Options, audit
 from worker.config import load
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from pathlib import Path
 
     from tests.faults.accounts import Place
@@ -177,7 +177,13 @@ class Stage:
         assert report.ok, report.document()
         assert report.total.copies == counted.doubled, report.document()
 
-    def recovered(self, since: float, partitions: Collection[int] | None = None, seconds: float = 120.0) -> float:
+    def recovered(
+        self,
+        since: float,
+        partitions: Collection[int] | None = None,
+        seconds: float = 120.0,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> float:
         """Wait until something new came of those partitions after a moment (of `time.time`); note how long it took."""
         wanted = range(self.partitions) if partitions is None else partitions
         deadline = time.monotonic() + seconds
@@ -185,6 +191,7 @@ class Stage:
             assert time.monotonic() < deadline, f"no recovery within {seconds:g} s; {self._explained()}"
             if self.reader.failed is not None:
                 raise self.reader.failed
+            meanwhile()
             time.sleep(reading.TICK)
         self.row.recovered(took)
         return took

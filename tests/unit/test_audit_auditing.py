@@ -45,6 +45,9 @@ class Topics:
     group: dict[Partition, int] = field(default_factory=dict)
     held_back: dict[Partition, int] = field(default_factory=dict)
     stored_from: int = 0
+    """Of the input."""
+    begins: dict[Partition, int] = field(default_factory=dict)
+    """Of other partitions."""
     asked: list[str] = field(default_factory=list)
 
     def add(self, topic: str, partition: int, **fields: object) -> Record:
@@ -60,7 +63,8 @@ class Topics:
 
     def extents(self, partitions: Collection[Partition]) -> dict[Partition, Extent]:
         self.asked.append(f"ends of {', '.join(sorted({topic for topic, _ in partitions}))}")
-        return {one: Extent(self.stored_from if one[0] == "in" else 0, len(self.records[one])) for one in partitions}
+        firsts = {one: self.stored_from if one[0] == "in" else self.begins.get(one, 0) for one in partitions}
+        return {one: Extent(first, len(self.records[one])) for one, first in firsts.items()}
 
     def since(self, partitions: Collection[Partition], milliseconds: int) -> dict[Partition, int]:
         found = {
@@ -223,6 +227,16 @@ def test_answers_to_what_has_been_deleted_are_expired(topics: Topics):
     topics.stored_from = 2
     report = audited(topics)
     assert (report.ok, report.total.expired, report.total.messages) == (True, 4, 6)
+
+
+def test_an_output_that_has_lost_its_beginning_is_named(topics: Topics):
+    """Retention took results and left their messages: they are missing as before, and it is said why that may be."""
+    all_answered(topics)
+    assert audited(topics).document()["begins"] == {}
+    topics.begins = {("out", 0): 5}
+    report = audited(topics)
+    assert (report.total.missing, report.begins) == (5, {"out/0": 5})
+    assert report.document()["begins"] == {"out/0": 5}
 
 
 def test_records_of_others_are_counted_and_no_fault(topics: Topics):

@@ -58,8 +58,8 @@ def test_what_is_wrong_is_named(capsys: pytest.CaptureFixture[str]):
     out = shown(ILL, capsys)
     for part in (
         "The group 'group' has committed nothing", "2 messages have 3 answers too many (allowed at least once); 1 of",
-        "Missing, for example in/0/4.", "Wrong, for example in/0/6, in/0/7.", "1 dead letters would be results today",
-        "5 are the same bit by bit",
+        "Missing, for example in/0/4.", "Wrong, for example in/0/6, in/0/7.",
+        "Dead letters that would be results today: 1 (", "5 are the same bit by bit",
     ):  # fmt: skip
         assert part in out
     assert "Doubled, for example" not in out
@@ -71,13 +71,14 @@ def test_what_else_there_is_to_know(capsys: pytest.CaptureFixture[str]):
     partition = replace(WELL.partitions[0], figures=Figures(messages=6, waiting=2, other_bundle=3))
     report = replace(
         WELL, partitions=(partition,), bundles={"abc": 1, "fff": 3}, elsewhere=5, foreign=6, forwarded_due=7,
-        forwarded=8, held_back={"out/0": 9},
+        forwarded=8, held_back={"out/0": 9}, begins={"out/0": 5, "dead/1": 7_000},
     )  # fmt: skip
     out = shown(report, capsys)
     for part in (
         "2 messages wait", "3 results are of other bundles (fff)", "5 answers are to messages of other topics",
         "6 records of output and dead letters are not Winnow's", "Tombstones to be forwarded: 7; on the output: 8",
         "An open transaction hides 9 offsets of out/0",
+        "out/0 begins at offset 5, dead/1 begins at offset 7,000: what was there before cannot be seen; --since",
     ):  # fmt: skip
         assert part in out
     assert "not compared" in shown(replace(WELL, bundle=None), capsys)

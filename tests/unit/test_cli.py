@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 import worker
 from worker import cli
-from worker.commands.run import Stop
 from worker.config import MASK, load, reference
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -99,14 +99,37 @@ def test_a_missing_bundle_is_exit_code_3(winnow, tmp_path: Path):
     assert "Traceback" not in said
 
 
-def test_the_first_signal_asks_and_the_second_ends(monkeypatch: pytest.MonkeyPatch):
-    """The first signal asks to stop and raises nothing; the second ends the process at once with 130."""
-    ended: list[int] = []
-    monkeypatch.setattr(os, "_exit", ended.append)
-    stop = Stop()
-    assert not stop()
-    stop.on_signal()
-    assert stop()
-    assert ended == []
-    stop.on_signal()
-    assert ended == [130]
+def into(output: int) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, with its output there."""
+    command = [sys.executable, "-m", "worker", "config", "schema"]
+    return subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+
+
+def test_a_reader_that_has_gone_ends_the_output():
+    """As with `| head -1`: nothing is said, and the exit code is what shells show of a SIGPIPE."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ran = into(writing)
+    finally:
+        os.close(writing)
+    assert (ran.returncode, ran.stderr) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_exit_code_2_and_a_sentence():
+    """A full disk under `> file` is no bug."""
+    with open("/dev/full", "wb") as full:
+        ran = into(full.fileno())
+    assert (ran.returncode, ran.stderr) == (2, "winnow: The output cannot be written: No space left on device.\n")
+
+
+def test_other_errors_of_the_system_stay_bugs(monkeypatch: pytest.MonkeyPatch):
+    """A file that is missing where nobody thought of it is no matter of the output: its traceback is kept."""
+
+    def app() -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(FileNotFoundError):
+        cli.main()

@@ -213,6 +213,37 @@ def test_a_variable_with_one_underscore_too_few_is_refused_with_the_right_name(m
     assert "WINNOW_KAFKA__GROUP_ID" in said
 
 
+@pytest.mark.parametrize(
+    ("assignments", "names"),
+    [
+        (["kafka.delivery=exactly-once", "kafka.commit_interval_ms=6000"], ["kafka.commit_interval_ms", "10000"]),
+        (["kafka.dead_letter_topic=messages.labelled"], ["kafka.output_topic", "kafka.dead_letter_topic"]),
+        (["kafka.output_topic=messages"], ["kafka.output_topic"]),
+    ],
+)
+def test_what_does_not_fit_together_is_named_as_it_is_set(assignments: list[str], names: list[str]):
+    """The settings' whole names stand in the sentence, not that of their section."""
+    said = refused(*assignments)
+    assert said.startswith("The settings do not fit together: ")
+    assert all(name in said for name in names)
+
+
+@pytest.mark.parametrize("name", ["WINNOW_KAFKA__PROPERTIES", "WINNOW_KAFKA__PRODUCER_PROPERTIES", "WINNOW_KAFKA"])
+def test_a_variable_that_is_no_json_is_named(monkeypatch, name: str):
+    """And how a table is written there; what it holds is not shown."""
+    monkeypatch.setenv("WINNOW_KAFKA__CONSUMER_PROPERTIES", "{}")
+    monkeypatch.setenv(name, "hunter2")
+    said = f'The environment variable {name} is not JSON; a table is written like \'{{"name": "value"}}\'.'
+    assert refused() == said
+
+
+def test_a_property_that_is_no_single_value_is_one_sentence(toml):
+    """Of a list or a table one hears once, not for each type that it is not."""
+    said = "The setting kafka.properties.sasl.password is wrong: a property is a text, a number, true or false."
+    assert refused(path=toml('[kafka.properties]\n"sasl.password" = ["hunter2"]\n')) == said
+    assert refused("kafka.properties=x") == "The setting kafka.properties is wrong: it is no table."
+
+
 @pytest.mark.parametrize("setting", ["input.text_pointer", "input.id_pointer"])
 @pytest.mark.parametrize("value", ["text", "/a~2"])
 def test_a_wrong_pointer_is_told_what_a_pointer_is(setting: str, value: str):
@@ -263,6 +294,15 @@ def test_a_reference_to_a_secret_is_shown(reference: str):
 def test_a_reference_with_anything_else_is_masked(value: str):
     """Text around a reference, or what only looks like one, may be a secret."""
     assert "hunter2" not in json.dumps(masked(load(None, [f"kafka.properties.sasl.password={value}"])))
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@proxy:3128", "https://hunter2@login.example.com/token"])
+def test_a_login_in_an_address_is_masked(url: str):
+    """Whatever the property is called; an address without one is shown."""
+    name = "sasl.oauthbearer.jwks.url"
+    assert masked(load(None, [f"kafka.properties.{name}={url}"]))["kafka"]["properties"] == {name: MASK}
+    plain = "https://example.com/token?user=a@b"
+    assert masked(load(None, [f"kafka.properties.{name}={plain}"]))["kafka"]["properties"] == {name: plain}
 
 
 def test_names_of_files_and_public_certificates_are_shown():
@@ -319,24 +359,30 @@ def test_every_setting_is_documented():
     ("assignments", "why"),
     [
         (["dead_letters.max_share=1"], "dead_letters.max_share is wrong: input should be less than 1"),
-        (["dead_letters.max_share=0.5", "dead_letters.window=50"], "min_messages 100 is above window 50"),
+        (
+            ["dead_letters.max_share=0.5", "dead_letters.window=50"],
+            "dead_letters.min_messages 100 is above dead_letters.window 50",
+        ),
         (["dead_letters.headers=kafka"], "'connect' or 'spring'"),
-        (["decision.min_score=0.5"], "min_score needs a fallback_label"),
-        (["decision.fallback_label="], "fallback_label is empty"),
-        (["decision.review_score=0.5"], "need an accept_score"),
-        (["decision.unwanted_labels=spam"], "need an accept_score"),
-        (["decision.accept_score=0.5", "decision.review_score=0.6"], "review_score 0.6 is above accept_score 0.5"),
+        (["decision.min_score=0.5"], "decision.min_score needs a decision.fallback_label"),
+        (["decision.fallback_label="], "decision.fallback_label is empty"),
+        (["decision.review_score=0.5"], "need a decision.accept_score"),
+        (["decision.unwanted_labels=spam"], "need a decision.accept_score"),
+        (
+            ["decision.accept_score=0.5", "decision.review_score=0.6"],
+            "decision.review_score 0.6 is above decision.accept_score 0.5",
+        ),
         (["cache.max_bytes=16"], "16 bytes hold next to nothing: give 1,048,576 or more, or 0 for no cache"),
         (["decision.accept_score=inf"], "decision.accept_score is wrong"),
         (["entities.aggregation=last"], "entities.aggregation is wrong"),
         (["entities.min_score=1.1"], "entities.min_score is wrong"),
         (["model.long_texts=cut"], "model.long_texts is wrong"),
         (["model.window_stride=-1"], "model.window_stride is wrong"),
-        (["model.window_stride=5"], "window_stride and window_combine have no meaning without long_texts"),
-        (["model.window_combine=max"], "window_stride and window_combine have no meaning without long_texts"),
+        (["model.window_stride=5"], "model.window_combine have no meaning without model.long_texts"),
+        (["model.window_combine=max"], "model.window_stride and model.window_combine have no meaning"),
         (
             ["model.long_texts=windows", "model.window_combine=first", "model.window_stride=5"],
-            "window_stride has no meaning with window_combine",
+            "model.window_stride has no meaning with model.window_combine",
         ),
     ],
 )

@@ -47,10 +47,24 @@ def test_a_value_may_hold_several_and_text_around_them():
     assert one("a ${env:X} b ${env:Y}${env:X}", X="1", Y="2") == "a 1 b 21"
 
 
-@pytest.mark.parametrize("value", [7, 0.5, True, "plain", "", "$", "${}", "${env}", "env:X", "$${x}", "${vault:a:b}"])
+@pytest.mark.parametrize(
+    "value",
+    [7, 0.5, True, "plain", "", "$", "${", "${}", "${:}", "${x", "${env}", "env:X", "$${x}", "${env:X", "${1:a}"],
+)
 def test_what_is_no_reference_stays(value: object):
-    """Numbers, text, what only looks like a reference, other providers' references."""
+    """Numbers, text, what only looks like a reference."""
     assert one(value, X="1") == value
+
+
+@pytest.mark.parametrize("provider", ["vault", "ENV", "dir", "configmap", "secrets-manager", "my.own_1"])
+@pytest.mark.parametrize("rest", ["hunter2", "/nope:hunter2", "a:b:hunter2"])
+def test_a_provider_that_there_is_not_is_refused(provider: str, rest: str):
+    """The reference itself would be sent as the password; only its first word is told, the rest may be one."""
+    said = refused(f"${{{provider}:{rest}}}")
+    assert said == (
+        f"The property 'sasl.password' is a reference, but there is no provider {provider!r}; "
+        "there are env, directory, file."
+    )
 
 
 @pytest.mark.parametrize("value", ["${env:Y}", "${file:/etc/x:y}", "${", "\\1", "x\ny"])
@@ -123,7 +137,7 @@ def test_any_text_is_taken_or_refused_in_a_sentence(value: str):
 def test_only_what_is_nothing_but_references_is_one():
     """Anything else may hold a secret."""
     assert all(is_reference(value) for value in ("${env:X}", "${env:X}${file:a:b}", "${directory:a:b}"))
-    assert not any(is_reference(value) for value in ("", "x", "${env:X}x", "${vault:x}", 7, None))
+    assert not any(is_reference(value) for value in ("", "x", "${env:X}x", "${vault:x}", "${env:X}${ENV:x}", 7, None))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from tests.kit import FakeClock, InlineLanes, StubClassifier, TickingClock, bench
 from worker import delivery
@@ -93,6 +94,24 @@ def test_what_a_failed_transaction_held_is_written_again_once(call, raised):
     assert line.seen() == list(range(30))
     assert line.log.committed == {P0: 30}
     assert line.transactions.renewals == (raised is RenewalNeeded)
+
+
+@pytest.mark.parametrize("raised", [AbortNeeded, RenewalNeeded])
+def test_what_is_written_again_is_told(raised):
+    """The client's own line says that the transaction failed; ours, that it is dealt with, and of how many messages."""
+    line = Line(commit_interval=1.0)
+    line.transactions.failing["commit"] = [raised]
+    line.arrive(30)
+    line.turns()
+    line.clock.advance(1.0)
+    with structlog.testing.capture_logs() as said:
+        line.turns()
+    assert said[-1] == {
+        "event": "a transaction was aborted; what it held is written again",
+        "messages": 30,
+        "log_level": "info",
+    }
+    assert len(said) == (1 if raised is AbortNeeded else 2)
 
 
 @pytest.mark.parametrize("call", ["send_offsets", "commit", "abort", "renew"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +15,11 @@ from jsonschema import Draft202012Validator
 from tests.kit import MODEL, record
 from worker import cli
 from worker.commands import showing_letters as showing
-from worker.commands.dlq import Found, _offsets
+from worker.commands.dlq import OPEN, Found, Stretch, _left, _offsets, _stretches
 from worker.commands.moments import moment, precise, shown
 from worker.errors import ConfigError
-from worker.letters import ENOUGH, read
+from worker.kafka.reading import Extent
+from worker.letters import ENOUGH, NO_REASON, Selection, read
 from worker.pipeline.encode import Encoder
 from worker.pipeline.messages import Record, Rejection
 
@@ -45,7 +47,7 @@ def letter(offset: int = 0, **fields: object) -> Letter:
 def counted(*some: Letter) -> dict[str, showing.Counted]:
     found: dict[str, showing.Counted] = {}
     for one in some:
-        found.setdefault(one.reason or showing.NO_REASON, showing.Counted()).add(one)
+        found.setdefault(one.named_reason, showing.Counted()).add(one)
     return found
 
 
@@ -86,17 +88,78 @@ def test_offsets(text: str, offsets: list[int]):
     assert list(_offsets(text)) == offsets
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "5-3", "1-", "1-2-3", "²", "9" * 30])
+def test_offsets_to_the_end():
+    """With a dash and no second one."""
+    assert _offsets("3-") == range(3, OPEN)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-", "-1", "5-3", "x-", "1-2-3", "²", "9" * 30])
 def test_what_is_no_offset_is_named(text: str):
     """In a sentence, without a traceback."""
     with pytest.raises(ConfigError, match="--offset"):
         _offsets(text)
 
 
+class Stored:
+    """Partitions of `dead` in memory, for what only asks how far they reach."""
+
+    def __init__(self, *extents: Extent) -> None:
+        self._extents = {("dead", number): extent for number, extent in enumerate(extents)}
+
+    def partitions(self, topics: list[str]) -> list[tuple[str, int]]:
+        assert topics == ["dead"]
+        return list(self._extents)
+
+    def extents(self, partitions: list[tuple[str, int]]) -> dict[tuple[str, int], Extent]:
+        return {partition: self._extents[partition] for partition in partitions}
+
+
+TWO = Stored(Extent(2, 10), Extent(0, 4))
+
+
+def test_an_open_range_reaches_to_the_end():
+    """Of what the partition holds now."""
+    selection = Selection(partition=0, offsets=(_offsets("4"), _offsets("7-")))
+    assert _stretches(TWO, "dead", selection) == [Stretch(("dead", 0), 4, 10)]
+    assert selection(letter(9)._replace(record=letter(9).record._replace(partition=0)))
+
+
+@pytest.mark.parametrize(
+    ("partition", "text", "said"),
+    [
+        (2, "0", "'dead' has no partition 2; it has 2"),
+        (None, "3", "--offset needs a --partition"),
+        (0, "1", "holds the offsets from 2 to before 10; --offset asks for 1"),
+        (0, "8-10", "--offset asks for 10"),
+        (0, "10-", "--offset asks for 10"),
+        (0, "0-", "--offset asks for 0"),
+    ],
+)
+def test_a_partition_or_an_offset_that_is_not_there_is_named(partition: int | None, text: str, said: str):
+    """A mistake of the command line."""
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        _stretches(TWO, "dead", Selection(partition=partition, offsets=(_offsets(text),)))
+
+
+def test_what_is_left_is_counted_from_the_first_one_that_was_not_looked_at():
+    """The rest of its partition, and all later ones."""
+    stretches = _stretches(TWO, "dead", Selection())
+    first = letter(7)._replace(record=letter(7).record._replace(partition=0))
+    assert _left(stretches, first) == 3 + 4
+    assert _left(stretches, first._replace(record=first.record._replace(partition=1, offset=3))) == 1
+
+
+def test_letters_without_a_reason_can_be_chosen():
+    """By the word that the list shows in its place."""
+    bare = letter(headers=[])
+    assert Selection(frozenset({NO_REASON}))(bare)
+    assert not Selection(frozenset({NO_REASON}))(letter())
+
+
 def test_the_list_shows_no_payload(capsys: pytest.CaptureFixture[str]):
     """Where, when, why and how large, by letter and by reason; key, value and the message's headers only when asked."""
     one = letter(5)
-    showing.table("dead", [one], counted(one, letter(6)), values=False)
+    showing.table("dead", [one], counted(one, letter(6)), {}, values=False)
     out = capsys.readouterr().out
     for part in (
         "dead: 2 dead letters, the 1 newest",
@@ -109,8 +172,9 @@ def test_the_list_shows_no_payload(capsys: pytest.CaptureFixture[str]):
         assert part in out
     assert "private" not in out
     assert "own" not in out
-    showing.table("dead", [one], counted(one), values=True)
+    showing.table("dead", [one], counted(one), {}, values=True)
     out = capsys.readouterr().out
+    assert "dead: 1 dead letter\n" in out
     assert 'value {"text": "private"}' in out
     assert "header own: a header of the message" in out
     assert "__connect" not in out
@@ -122,7 +186,7 @@ def test_a_letter_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]
     headers = [(evil, evil.encode()), *((name, evil.encode()) for name, _ in HEADERS[4:])]
     one = letter(value=evil.encode() + b"\xff", key=b"\x00", headers=headers)
     for values in (False, True):
-        showing.table("dead", [one], counted(one), values=values)
+        showing.table("dead", [one], counted(one), {}, values=values)
     out = capsys.readouterr().out
     assert not set("\x1b\x07\r\x00") & set(out)
     assert "\\x1b[31m" in out
@@ -133,28 +197,33 @@ def test_a_letter_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]
 def test_large_values_are_shown_in_part(capsys: pytest.CaptureFixture[str]):
     """The beginning, and a sign that there is more."""
     one = letter(value=b"v" * 1_000_000)
-    showing.table("dead", [one], counted(one), values=True)
+    showing.table("dead", [one], counted(one), {}, values=True)
     out = capsys.readouterr().out
     assert len(out) < 4_000
     assert "v…" in out
 
 
 def test_nothing_to_list_is_said(capsys: pytest.CaptureFixture[str]):
-    """And no empty table."""
-    showing.table("dead", [], {}, values=False)
+    """And no empty table; where only the reason does not fit, the reasons that there are."""
+    showing.table("dead", [], {}, {}, values=False)
     assert capsys.readouterr().out == "dead holds no such dead letters.\n"
+    showing.table("dead", [], {}, {"empty": 1_200, "a\x1b": 1}, values=False)
+    assert capsys.readouterr().out == (
+        "dead holds no such dead letters; of other reasons there are 1,200 empty, 1 a\\x1b.\n"
+    )
 
 
 def test_json_holds_payload_only_when_asked(capsys: pytest.CaptureFixture[str]):
     """With it as `schemas/dead-letter.schema.json` writes a dead letter down."""
     one = letter(5)
-    showing.json_list("dead", [one], counted(one), values=False)
+    showing.json_list("dead", [one], counted(one), {"empty": 2}, values=False)
     document = orjson.loads(capsys.readouterr().out)
+    assert document["other_reasons"] == {"empty": 2}
     assert document["reasons"]["invalid-json"]["letters"] == 1
     (entry,) = document["letters"]
     assert entry["source"] == {"topic": "in", "partition": 1, "offset": 7}
     assert "record" not in entry
-    showing.json_list("dead", [one], counted(one), values=True)
+    showing.json_list("dead", [one], counted(one), {}, values=True)
     (entry,) = orjson.loads(capsys.readouterr().out)["letters"]
     assert entry["record"]["key"] == "a2V5"
     assert entry["record"]["headers"]["own"] == "a header of the message"
@@ -168,7 +237,7 @@ def test_a_letter_with_its_payload_is_as_the_schema_has_it(capsys: pytest.Captur
     )
     assert outgoing is not None
     one = letter(key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
-    showing.json_list("dead", [one], counted(one), values=True)
+    showing.json_list("dead", [one], counted(one), {}, values=True)
     (entry,) = orjson.loads(capsys.readouterr().out)["letters"]
     schema = orjson.loads((Path(__file__).parents[2] / "schemas" / "dead-letter.schema.json").read_bytes())
     Draft202012Validator(schema).validate(entry["record"])
@@ -190,12 +259,24 @@ def test_a_replay_says_what_it_did(capsys: pytest.CaptureFixture[str]):
     assert "dead: 2 of 3 chosen dead letters sent again and acknowledged (2 to in)." in out
     assert "Refused 1 (replayed): " in out
     assert "--since 2023-11-14T22:13:20.001Z" in out
-    showing.replay(found(complete=False, unacknowledged=["2/8"]))
+    showing.replay(found(left=87, unacknowledged=["2/8"]))
     out = capsys.readouterr().out
-    assert "1 of 3" in out
+    assert "dead: 1 of at most 90 chosen dead letters sent again" in out
     assert "Not acknowledged: 2/8." in out
-    assert "Ended after 2/9" in out
+    assert "Ended after 2/9: what follows, 87 at most, was not looked at." in out
     assert "--since" not in out
+    showing.json_replay(found(left=87))
+    document = orjson.loads(capsys.readouterr().out)
+    assert (document["complete"], document["left"]) == (False, 87)
+
+
+def test_a_replay_that_ended_before_it_began_says_so(capsys: pytest.CaptureFixture[str]):
+    """A signal came first: that is not a topic without letters."""
+    showing.replay(Found("dead", dry_run=False, left=1))
+    assert capsys.readouterr().out == (
+        "dead: 0 of at most 1 chosen dead letter sent again and acknowledged.\n"
+        "Ended before the first one: what follows, 1 at most, was not looked at.\n"
+    )
 
 
 def test_a_replay_of_nothing_says_so(capsys: pytest.CaptureFixture[str]):
@@ -226,6 +307,10 @@ def test_a_dry_run_says_what_it_would_do(capsys: pytest.CaptureFixture[str]):
         (["dlq", "replay", "--to", "messages.labelled"], "is where results are written"),
         (["dlq", "peek", "--since", "soon"], "--since: 'soon' is no time"),
         (["dlq", "replay", "--offset", "x"], "--offset: 'x' is no offset"),
+        (
+            ["dlq", "peek", "--since", "2026-11-21", "--until", "2026-11-20"],
+            "2026-11-21 is later than --until 2026-11-20",
+        ),
         (["audit", "--since", "soon"], "--since: 'soon' is no time"),
         (["audit", "--set", "kafka.topic=x"], "There is no setting 'kafka.topic'"),
     ],

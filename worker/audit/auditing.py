@@ -100,6 +100,7 @@ class Audit:
         self._bundles: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
+        self._begins: dict[str, int] = {}
 
     def __call__(self) -> Report:
         """Read everything.
@@ -110,6 +111,7 @@ class Audit:
         asked = self._inputs.partitions(self._scope.inputs)
         committed = self._committed(asked)
         written = self._written.extents(self._written.partitions([self._scope.output, self._scope.dead_letters]))
+        self._begins = {f"{topic}/{number}": one.first for (topic, number), one in written.items() if one.first > 0}
         self._open(asked, committed)
         for place, (partition, extent) in enumerate(written.items()):
             self._take_answers(place, partition, extent)
@@ -204,4 +206,5 @@ class Audit:
             self._counts["elsewhere"],
             self._counts["foreign"],
             {f"{topic}/{number}": offsets for (topic, number), offsets in held_back.items()},
+            self._begins,
         )

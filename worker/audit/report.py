@@ -51,6 +51,9 @@ class Report:
     """Records of the output and of the dead letters that are none of Winnow's."""
     held_back: dict[str, int] = field(default_factory=dict)
     """By `topic/partition`, offsets that a transaction still open keeps from readers."""
+    begins: dict[str, int] = field(default_factory=dict)
+    """By `topic/partition` of output and dead letters, the first stored offset where it is not 0: what was before is
+    gone, and the messages it answered may count as missing."""
 
     @property
     def total(self) -> Figures:
@@ -108,6 +111,7 @@ class Report:
             "elsewhere": self.elsewhere,
             "foreign": self.foreign,
             "held_back": self.held_back,
+            "begins": self.begins,
         }
 
 

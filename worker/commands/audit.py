@@ -161,6 +161,9 @@ def _on_processing(report: Report) -> list[str]:
 
 def _on_answers(report: Report) -> list[str]:
     notes = []
+    if report.begins:
+        begins = ", ".join(f"{partition} begins at offset {offset:,}" for partition, offset in report.begins.items())
+        notes.append(f"{begins}: what was there before cannot be seen; --since or --last audits what is left.")
     if report.reasons:
         reasons = ", ".join(f"{count:,} {reason or '(none)'}" for reason, count in report.reasons.items())
         notes.append(f"Dead letters: {reasons}.")
@@ -183,7 +186,7 @@ def _on_comparing(report: Report) -> list[str]:
         f"{equal:,} are the same bit by bit."
     ]
     if total.curable:
-        notes.append(f"{total.curable:,} dead letters would be results today: `winnow dlq replay` sends them again.")
+        notes.append(f"Dead letters that would be results today: {total.curable:,} (`winnow dlq replay` sends again).")
     if total.other_bundle:
         others = ", ".join(digest for digest in report.bundles if digest != bundle.digest)
         notes.append(f"{total.other_bundle:,} results are of other bundles ({others}): --set model.bundle=… names one.")

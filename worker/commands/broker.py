@@ -23,6 +23,8 @@ def broker(kind: Preference, port: int, topics: list[str]) -> None:
     stop.install()
     with open_broker(kind, _say, topics=dict(map(_topic, topics)), port=port or None) as running:
         typer.echo(f"{running.kind} listens on {running.bootstrap_servers}; Ctrl-C ends it.")
+        if port and not running.bootstrap_servers.endswith(f":{port}"):
+            typer.echo(f"  note: it takes free ports of its own; --port {port} has no effect on it")
         for limit in running.limits:
             typer.echo(f"  note: {limit}")
         waiting = threading.Event()

@@ -14,20 +14,23 @@ if TYPE_CHECKING:
 
 
 def show(config: Path | None, assignments: list[str], as_json: bool) -> None:
-    values = masked(load(config, assignments))
+    loaded = load(config, assignments)
+    values = masked(loaded)
     if as_json:
         typer.echo(orjson.dumps(values, option=orjson.OPT_INDENT_2))
         return
     for section, settings in values.items():
         typer.echo(f"[{section}]")
         for name, value in settings.items():
-            typer.echo(_line(section, name, value))
+            typer.echo(_line(f"{section}.{name}", value, loaded))
         typer.echo("")
 
 
-def _line(section: str, name: str, value: Any) -> str:
+def _line(setting: str, value: Any, loaded: Settings) -> str:
+    name = setting.partition(".")[2]
     if value is None:
-        return f"# {name} is not set ({environment_name(f'{section}.{name}')})"
+        holds = f", {1000 * loaded.kafka.commit_interval:g} holds" if name == "commit_interval_ms" else ""
+        return f"# {name} is not set{holds} ({environment_name(setting)})"
     return f"{name} = {_toml(value)}"
 
 
@@ -42,6 +45,10 @@ def schema() -> None:
 
 
 def lint(config: Path | None, assignments: list[str]) -> None:
+    from worker.kafka.checking import check
+
     settings = load(config, assignments)
+    check(settings)
     read = ", ".join(settings.kafka.input_topics)
     typer.echo(f"The configuration is valid: {read} -> {settings.kafka.output_topic} as {settings.kafka.group_id!r}.")
+    typer.echo("Not checked: the brokers, the login and the model's bundle; `winnow doctor` looks at those.")

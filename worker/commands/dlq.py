@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 from worker import letters
 from worker.commands import showing_letters as showing
@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from worker.config import Settings
     from worker.pipeline.messages import Partition
 
+OPEN = 1 << 63
+"""Ends a range of offsets that has no end of its own; no offset is as large."""
+
+
+class Stretch(NamedTuple):
+    """What has to be read of a partition."""
+
+    partition: Partition
+    first: int
+    end: int
+    """The offset after the last one."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -39,7 +51,7 @@ class Chosen:
     until: str | None
     partition: int | None = None
     offsets: Sequence[str] = ()
-    """Each one offset, or two with a dash between them, both meant."""
+    """Each one offset, or two with a dash between them, both meant; without the second to the partition's end."""
 
 
 @dataclass
@@ -60,8 +72,13 @@ class Found:
     """The last one that was looked at."""
     newest: int | None = None
     """Milliseconds since the epoch: when the youngest of the letters that were looked at was written."""
-    complete: bool = True
-    """Every chosen letter was looked at: neither a limit nor a signal nor a failure ended it before."""
+    left: int = 0
+    """Letters that were not looked at, at most: a limit, a signal or a failure ended it before."""
+
+    @property
+    def complete(self) -> bool:
+        """Every chosen letter was looked at."""
+        return not self.left
 
 
 def peek(chosen: Chosen, limit: int, values: bool, as_json: bool) -> None:
@@ -73,15 +90,20 @@ def peek(chosen: Chosen, limit: int, values: bool, as_json: bool) -> None:
     settings = load(chosen.config, chosen.assign)
     topic, selection = chosen.topic or settings.kafka.dead_letter_topic, _selection(chosen)
     counted: dict[str, showing.Counted] = {}
+    others: Counter[str] = Counter()
     newest: list[Letter] = []
     with closing(Reading(settings.kafka, isolation="read_committed")) as reading:
-        for letter in _letters(reading, topic, selection):
-            counted.setdefault(letter.reason or showing.NO_REASON, showing.Counted()).add(letter)
+        of_any_reason = selection._replace(reasons=frozenset())
+        for letter in _letters(reading, _stretches(reading, topic, selection), of_any_reason):
+            if not selection(letter):
+                others[letter.named_reason] += 1
+                continue
+            counted.setdefault(letter.named_reason, showing.Counted()).add(letter)
             newest.append(letter if values else letters.without_value(letter))
             if len(newest) >= 2 * limit + 100:
                 newest = _newest(newest, limit)
     write = showing.json_list if as_json else showing.table
-    write(topic, _newest(newest, limit), counted, values)
+    write(topic, _newest(newest, limit), counted, others, values)
 
 
 def _newest(found: list[Letter], limit: int) -> list[Letter]:
@@ -139,9 +161,10 @@ class _Replay:
 
     def __call__(self, selection: Selection) -> Found:
         found = self._found
-        for letter in _letters(self._reading, found.topic, selection):
+        stretches = _stretches(self._reading, found.topic, selection)
+        for letter in _letters(self._reading, stretches, selection):
             if self._ended():
-                found.complete = False
+                found.left = _left(stretches, letter)
                 break
             found.chosen += 1
             found.last = letter
@@ -185,56 +208,71 @@ class _Replay:
             self._replaying.send(name, topic, partition, record, letters.restored(letter))
 
 
-def _letters(reading: Reading, topic: str, selection: Selection) -> Iterator[Letter]:
-    """The letters that are meant and there now, partition by partition."""
-    extents = reading.extents(reading.partitions([topic]))
-    for partition, first, end in _stretches(topic, extents, selection):
-        for record in reading.read(partition, first, end):
+def _letters(reading: Reading, stretches: Sequence[Stretch], selection: Selection) -> Iterator[Letter]:
+    """The letters that are meant, partition by partition."""
+    for stretch in stretches:
+        for record in reading.read(*stretch):
             letter = letters.read(record)
             if selection(letter):
                 yield letter
 
 
-def _stretches(
-    topic: str, extents: dict[Partition, Extent], selection: Selection
-) -> Iterator[tuple[Partition, int, int]]:
-    """What has to be read: partition, first offset, next offset."""
+def _left(stretches: Sequence[Stretch], letter: Letter) -> int:
+    """Offsets from a letter on; not each holds a letter that is meant."""
+    here = (letter.record.topic, letter.record.partition)
+    at = next(number for number, stretch in enumerate(stretches) if stretch.partition == here)
+    later = sum(max(0, stretch.end - stretch.first) for stretch in stretches[at + 1 :])
+    return stretches[at].end - letter.record.offset + later
+
+
+def _stretches(reading: Reading, topic: str, selection: Selection) -> list[Stretch]:
+    """What is there now and has to be read."""
+    extents = reading.extents(reading.partitions([topic]))
     if selection.offsets and selection.partition is None and len(extents) > 1:
         raise ConfigError(f"--offset needs a --partition: {topic!r} has {len(extents)} of them.")
     if selection.partition is not None and (topic, selection.partition) not in extents:
-        raise TopicError(f"{topic!r} has no partition {selection.partition}; it has {len(extents)}, counted from 0.")
-    for partition, extent in extents.items():
-        if selection.partition not in (None, partition[1]):
-            continue
-        for some in selection.offsets:
-            if some.start < extent.first or some.stop > extent.end:
-                raise TopicError(
-                    f"Partition {partition[1]} of {topic!r} holds the offsets from {extent.first} to before "
-                    f"{extent.end}; --offset asks for {some.start if some.start < extent.first else some.stop - 1}."
-                )
-        first = min((some.start for some in selection.offsets), default=extent.first)
-        yield partition, first, max((some.stop for some in selection.offsets), default=extent.end)
+        raise ConfigError(f"{topic!r} has no partition {selection.partition}; it has {len(extents)}, counted from 0.")
+    return [
+        _stretch(partition, extent, selection.offsets)
+        for partition, extent in extents.items()
+        if selection.partition in (None, partition[1])
+    ]
+
+
+def _stretch(partition: Partition, extent: Extent, offsets: Sequence[range]) -> Stretch:
+    for some in offsets:
+        last = some.start if some.stop == OPEN else some.stop - 1
+        if some.start < extent.first or last >= extent.end:
+            raise ConfigError(
+                f"Partition {partition[1]} of {partition[0]!r} holds the offsets from {extent.first} to before "
+                f"{extent.end}; --offset asks for {some.start if some.start < extent.first else last}."
+            )
+    first = min((some.start for some in offsets), default=extent.first)
+    end = max((some.stop for some in offsets), default=extent.end)
+    return Stretch(partition, first, min(end, extent.end))
 
 
 def _selection(chosen: Chosen) -> Selection:
     now = time.time()
-    return Selection(
-        frozenset(chosen.reasons),
-        moment("--since", chosen.since, now),
-        moment("--until", chosen.until, now),
-        chosen.partition,
-        tuple(_offsets(text) for text in chosen.offsets),
-    )
+    since, until = moment("--since", chosen.since, now), moment("--until", chosen.until, now)
+    if since is not None and until is not None and since > until:
+        raise ConfigError(f"--since {chosen.since} is later than --until {chosen.until}: nothing lies between them.")
+    offsets = tuple(_offsets(text) for text in chosen.offsets)
+    return Selection(frozenset(chosen.reasons), since, until, chosen.partition, offsets)
 
 
 def _offsets(text: str) -> range:
     first, dash, last = text.strip().partition("-")
-    numbers: Any = (first, last if dash else first)
+    numbers = [first, last] if last else [first]
     if not all(number.isascii() and number.isdigit() and len(number) < 19 for number in numbers):
-        raise ConfigError(f"--offset: {text!r} is no offset; write 17, or 17-20 for all of these.")
-    if int(numbers[0]) > int(numbers[1]):
+        raise ConfigError(
+            f"--offset: {text!r} is no offset; write 17, 17-20 for all of these, or 17- for all from it on."
+        )
+    if dash and not last:
+        return range(int(first), OPEN)
+    if int(numbers[0]) > int(numbers[-1]):
         raise ConfigError(f"--offset: {text!r} goes backwards; write the smaller offset first.")
-    return range(int(numbers[0]), int(numbers[1]) + 1)
+    return range(int(numbers[0]), int(numbers[-1]) + 1)
 
 
 def _check_target(to: str | None, topic: str, settings: Settings) -> None:

@@ -8,37 +8,54 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
+
+import structlog
 
 from worker import logs
 from worker.config import load
 from worker.errors import Fatal, StageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+log = structlog.get_logger("winnow")
 CLOSING_GRACE = 8.0
 """Seconds beyond the drain budget after which a shutdown that hangs is cut."""
 AT_ONCE = 130
+SAME = 0.5
+"""Seconds after the first signal in which another is the same one sent twice: to the process, and to its group."""
+SAYING = 0.2
+"""Seconds at most for the last words of a process that is to end at once."""
 COLLECT_AFTER = 50_000
 """Objects made and not yet freed, after which cycles are looked for; the interpreter's default is 700 or 2,000."""
 
 
 class Stop:
-    """Set by the first SIGTERM or SIGINT; the second ends the process at once.
+    """Set by the first SIGTERM or SIGINT; a second one, later than `SAME`, ends the process at once.
 
     Python's own handlers run only between two steps of the main thread, which may sit in a client's call for a long
     time. The interpreter writes each signal into a pipe at once, whatever the main thread does, and a thread reads it.
+    What is said of signals is said by threads of its own: a log that nobody reads must not hold up the next signal.
     """
 
-    def __init__(self) -> None:
-        self._asked = False
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._first: float | None = None
         self.cut_after: float | None = None
         """Seconds after the first signal at which a shutdown that hangs is cut; None never cuts."""
+        self.announce: Callable[[], object] | None = None
+        """Called at the first signal."""
+        self.consequence = ""
+        """Of ending at once, for the user: a part of a sentence."""
 
     def __call__(self) -> bool:
-        return self._asked
+        return self._first is not None
 
     def install(self) -> None:
         reading, writing = os.pipe()
@@ -54,11 +71,37 @@ class Stop:
 
     def on_signal(self) -> None:
         """One more signal came."""
-        if self._asked:
-            os._exit(AT_ONCE)
-        self._asked = True
+        now = self._clock()
+        if self._first is None:
+            self._first = now
+            self._on_first()
+        elif now - self._first >= SAME:
+            consequence = f"; {self.consequence}" if self.consequence else ""
+            _leave(f"second signal: ended at once{consequence}.", AT_ONCE)
+
+    def _on_first(self) -> None:
         if self.cut_after is not None:
             exit_after(self.cut_after, StageError.exit_code)
+        if self.announce is not None:
+            _aside(self.announce)
+
+
+def _aside(said: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=said, name="said", daemon=True)
+    thread.start()
+    return thread
+
+
+def _leave(said: str, code: int) -> None:
+    """End the process at once, with a sentence if somebody reads it."""
+
+    def say() -> None:
+        with suppress(OSError):
+            sys.stderr.write(f"winnow: {said}\n")
+            sys.stderr.flush()
+
+    _aside(say).join(SAYING)
+    os._exit(code)
 
 
 def _nothing(*_: object) -> None:
@@ -67,16 +110,11 @@ def _nothing(*_: object) -> None:
 
 def exit_after(seconds: float, code: int) -> None:
     """End the process then, unless it has ended before: closing a client may hang while its brokers are away."""
-
-    def end() -> None:
-        sys.stderr.write(
-            f"winnow: the shutdown has not ended within {seconds:g} s, perhaps because the brokers are away. "
-            "What was not committed will be delivered again.\n"
-        )
-        sys.stderr.flush()
-        os._exit(code)
-
-    timer = threading.Timer(seconds, end)
+    said = (
+        f"the shutdown has not ended within {seconds:g} s, perhaps because the brokers are away. "
+        "What was not committed will be delivered again."
+    )
+    timer = threading.Timer(seconds, _leave, (said, code))
     timer.daemon = True
     timer.start()
 
@@ -92,7 +130,9 @@ def run(config: Path | None, assignments: list[str]) -> NoReturn:
     threading.excepthook = _thread_died
     settings = load(config, assignments)
     stop.cut_after = settings.shutdown.drain_ms / 1000 + CLOSING_GRACE
+    stop.consequence = "what is in flight will be delivered again"
     logs.configure(settings.logging)
+    stop.announce = partial(log.info, "stopping")
     # A lane that ends a run must get the interpreter back soon, or it stands idle: the default is 5 ms.
     sys.setswitchinterval(0.0005)
 
@@ -123,9 +163,8 @@ def _spare_the_collector() -> None:
 def _thread_died(died: threading.ExceptHookArgs) -> None:
     """A worker without one of its threads is no worker: nothing unfinished has been committed, so end."""
     name = died.thread.name if died.thread is not None else "?"
-    sys.stderr.write(f"winnow: the thread {name} died of {died.exc_type.__name__}; nothing unfinished was committed.\n")
-    sys.stderr.flush()
-    os._exit(StageError.exit_code)
+    said = f"the thread {name} died of {died.exc_type.__name__}; nothing unfinished was committed."
+    _leave(said, StageError.exit_code)
 
 
 def _code(error: BaseException) -> int:

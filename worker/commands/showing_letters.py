@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from worker.commands.dlq import Found
     from worker.letters import Letter
 
-NO_REASON = "(none)"
 WIDE = 200
 """Columns where the output is no terminal: whoever reads it then can cut it."""
 MOST_CHARACTERS = 2_000
@@ -55,14 +54,17 @@ def console() -> Console:
 # Listing
 
 
-def table(topic: str, newest: Sequence[Letter], counted: Mapping[str, Counted], values: bool) -> None:
-    """For people."""
+def table(
+    topic: str, newest: Sequence[Letter], counted: Mapping[str, Counted], others: Mapping[str, int], values: bool
+) -> None:
+    """For people; `others` counts, by reason, the letters that only their reason leaves out."""
     to, total = console(), sum(one.letters for one in counted.values())
     if not total:
-        to.print(Text(f"{topic} holds no such dead letters."))
+        named = ", ".join(f"{count:,} {printable(reason)}" for reason, count in others.items())
+        to.print(Text(f"{topic} holds no such dead letters{named and f'; of other reasons there are {named}'}."))
         return
     some = "" if len(newest) == total else f", the {len(newest):,} newest of them here"
-    to.print(Text(f"{topic}: {total:,} dead letters{some}\n"))
+    to.print(Text(f"{topic}: {_count(total, 'dead letter')}{some}\n"))
     if values:
         for letter in newest:
             _block(to, letter)
@@ -70,6 +72,10 @@ def table(topic: str, newest: Sequence[Letter], counted: Mapping[str, Counted], 
         to.print(_rows(newest))
     to.print()
     to.print(_reasons(counted))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _rows(newest: Sequence[Letter]) -> Table:
@@ -86,7 +92,7 @@ def _cells(letter: Letter) -> tuple[str, ...]:
     return (
         f"{record.partition}/{record.offset}",
         shown(record.timestamp),
-        printable(letter.reason or NO_REASON),
+        printable(letter.named_reason),
         printable(letter.stage or "-"),
         printable(_from(letter)),
         _size(letter),
@@ -143,12 +149,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii", "replace") for c in text)
 
 
-def json_list(topic: str, newest: Sequence[Letter], counted: Mapping[str, Counted], values: bool) -> None:
+def json_list(
+    topic: str, newest: Sequence[Letter], counted: Mapping[str, Counted], others: Mapping[str, int], values: bool
+) -> None:
     """For programs."""
     document = {
         "topic": topic,
         "total": sum(one.letters for one in counted.values()),
         "reasons": {reason: vars(one) for reason, one in counted.items()},
+        "other_reasons": dict(others),
         "letters": [_document(letter, values) for letter in newest],
     }
     _write(document)
@@ -193,12 +202,14 @@ def _write(document: object) -> None:
 def replay(found: Found) -> None:
     """For people."""
     to, count = console(), found.topics.total() - len(found.unacknowledged)
-    if not found.chosen:
+    if not found.chosen and found.complete:
         to.print(Text(f"{found.topic} holds no such dead letters; there is nothing to send."))
         return
     said = "would be sent again" if found.dry_run else "sent again and acknowledged"
     where = ", ".join(f"{number:,} to {name}" for name, number in sorted(found.topics.items()))
-    to.print(Text(f"{found.topic}: {count:,} of {found.chosen:,} chosen dead letters {said}{where and f' ({where})'}."))
+    chosen = _count(found.chosen + found.left, "chosen dead letter")
+    most = "" if found.complete else "at most "
+    to.print(Text(f"{found.topic}: {count:,} of {most}{chosen} {said}{where and f' ({where})'}."))
     for letter, topic, partition in found.sent[:MOST_LINES]:
         place, when, reason, *_ = _cells(letter)
         aim = "by its key" if partition is None else f"partition {partition}"
@@ -209,9 +220,10 @@ def replay(found: Found) -> None:
         to.print(Text(f"Refused {number:,} ({refusal.word}): {refusal.why}"))
     if found.unacknowledged:
         to.print(Text(f"Not acknowledged: {', '.join(found.unacknowledged[:MOST_LINES])}."))
-    if not found.complete and found.last is not None:
-        place = f"{found.last.record.partition}/{found.last.record.offset}"
-        to.print(Text(f"Ended after {place}: what follows was not looked at."))
+    if not found.complete:
+        last = found.last and found.last.record
+        where = f"after {last.partition}/{last.offset}" if last else "before the first one"
+        to.print(Text(f"Ended {where}: what follows, {found.left:,} at most, was not looked at."))
     if found.topics and found.complete and not found.dry_run and found.newest is not None:
         to.print(
             Text(f"They stay in {found.topic}. For those alone that come later: --since {precise(found.newest + 1)}")
@@ -230,6 +242,7 @@ def json_replay(found: Found) -> None:
         "refused": {refusal.word: number for refusal, number in found.refused.items()},
         "newest": found.newest,
         "complete": found.complete,
+        "left": found.left,
     }
     if found.dry_run:
         document["would_replay"] = [

@@ -52,6 +52,9 @@ def _ours(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Properties:
         "bootstrap.servers": kafka.bootstrap_servers,
         "client.id": kafka.client_id,
         "log.connection.close": False,
+        # Where the client misses that a leader came back after a restart, and for topics that a pattern is to find: by
+        # default it looks every five minutes.
+        "topic.metadata.refresh.interval.ms": 10_000,
         "error_cb": on_error,
     }
 
@@ -108,7 +111,9 @@ def refused(error: Exception) -> ConfigError:
     detail = error.args[0].str() if isinstance(error, KafkaException) else str(error)
     if "SASL mechanism GSSAPI" in detail:  # its default, of which this build knows nothing
         return ConfigError(
-            "No SASL mechanism is set. Set sasl.mechanism in kafka.properties: "
-            "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER; Kerberos (GSSAPI) is not supported."
+            "GSSAPI (Kerberos) is not supported, and it is what sasl.mechanism is by default. Set sasl.mechanism in "
+            "kafka.properties: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER."
         )
-    return ConfigError(f"The Kafka client refuses its properties: {detail}. See the tables of properties in [kafka].")
+    return ConfigError(
+        f"The Kafka client refuses its properties: {detail.rstrip('.')}. See the tables of properties in [kafka]."
+    )

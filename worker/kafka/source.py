@@ -22,6 +22,7 @@ from confluent_kafka import (
 )
 
 from worker.kafka import clients, faults
+from worker.kafka.lost import INTERVAL_MS, Lost
 from worker.kafka.resets import Resets
 from worker.pipeline.messages import Record
 from worker.ports import NotYet
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from worker.ports import RebalanceListener
 
 log = structlog.get_logger("kafka")
-STATISTICS_INTERVAL_MS = 2_000
-"""How often the client says whether brokers are there."""
 STATISTICS_AS_STANDBY = 2
 """With so many of them since its coordinator is there, a member that was given nothing stands by."""
 ANSWER_SECONDS = 1.0
@@ -57,7 +56,7 @@ class KafkaSource:
         self._topics = list(kafka.input_topics)
         self._properties = {
             **clients.consumer(kafka, self._on_error, self._on_commit),
-            "statistics.interval.ms": STATISTICS_INTERVAL_MS,
+            "statistics.interval.ms": INTERVAL_MS,
             "stats_cb": self._on_stats,
         }
         self._listener: RebalanceListener | None = None
@@ -69,6 +68,7 @@ class KafkaSource:
         self._paused: set[Partition] = set()
         self.connected = True
         self._resets = Resets()
+        self._lost = Lost()
         self._joined = False
         self._waited = 0
         self._consumer_protocol = kafka.group_protocol == "consumer"
@@ -261,6 +261,7 @@ class KafkaSource:
 
     def _look(self, statistics: str) -> None:
         said = orjson.loads(statistics)
+        self._lost.look(said)
         self.connected = any(broker["state"] == "UP" for broker in said["brokers"].values())
         self._waited += said.get("cgrp", {}).get("state") == "up"
         # A group of KIP-848 does not tell a member that there is nothing for it, so it would never be ready. One that

@@ -7,11 +7,13 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import structlog
 from confluent_kafka import KafkaException, Producer
 
 from worker.errors import DeliveryError, Fatal
 from worker.kafka import clients, faults
+from worker.kafka.lost import INTERVAL_MS, Lost
 from worker.pipeline.messages import Destination
 
 if TYPE_CHECKING:
@@ -60,10 +62,13 @@ class Writer:
         self._by_source = kafka.output_partition == "source"
         self._topics = {Destination.OUTPUT: kafka.output_topic, Destination.DEAD_LETTER: kafka.dead_letter_topic}
         self.failed: Fatal | None = None
+        self._lost = Lost()
         try:
             # Without a cycle through the client: it is to end when this one does, not when the collector finds it.
             heard = partial(_heard, weakref.ref(self))
-            properties = (defaults or {}) | clients.producer(kafka, max_bytes, heard)
+            looked = partial(_looked, weakref.ref(self))
+            watched = {"statistics.interval.ms": INTERVAL_MS, "stats_cb": looked}
+            properties = (defaults or {}) | clients.producer(kafka, max_bytes, heard) | watched
             self.producer = Producer(properties, logger=logging.getLogger("librdkafka"))
         except (KafkaException, TypeError, ValueError) as error:
             raise clients.refused(error) from None
@@ -123,6 +128,12 @@ class Writer:
         """Keep the first reason to end; for callbacks of the client, which never raise."""
         self.failed = self.failed or error
 
+    def _look(self, statistics: str) -> None:
+        try:
+            self._lost.look(orjson.loads(statistics))
+        except Fatal as fatal:
+            self.fail(fatal)
+
     def _on_error(self, error: KafkaError) -> None:
         log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
         self.fail(self._fatal(error))
@@ -131,6 +142,11 @@ class Writer:
 def _heard(writer: weakref.ref[Writer], error: KafkaError) -> None:
     if (listening := writer()) is not None:
         listening._on_error(error)
+
+
+def _looked(writer: weakref.ref[Writer], statistics: str) -> None:
+    if (looking := writer()) is not None:
+        looking._look(statistics)
 
 
 def undeliverable(topic: str, error: KafkaError) -> Fatal:

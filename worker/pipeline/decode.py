@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 Decoder: TypeAlias = "Callable[[Record], Request]"
 
 MAX_ID_CHARACTERS = 512
+MAX_DEPTH = 1024
+"""Levels of arrays and objects that the parser takes."""
+_HALF_A_PAIR = "has half of a surrogate pair (an escape \\ud800 to \\udfff without its other half)"
+_FAULTS = {
+    "depth limit exceeded": f"is nested deeper than {MAX_DEPTH:,} levels",
+    "no low surrogate in string": _HALF_A_PAIR,
+    "invalid low surrogate in string": _HALF_A_PAIR,
+    "invalid high surrogate in string": _HALF_A_PAIR,
+    "UTF-8 byte order mark (BOM) is not supported": "begins with a byte order mark, which JSON may not have,",
+}
+"""What the parser's own messages mean where it is more than that the value is not JSON."""
 _MISSING = object()
 _HEADERS_UNREADABLE = Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
 
@@ -112,7 +123,7 @@ def _step(document: Any, key: str) -> Any:
 def _bounded(record: Record, max_bytes: int) -> bytes:
     value = record.value
     if not value:
-        raise InvalidMessage("empty", "The message has no value.")
+        raise InvalidMessage("empty", "The message has no value." if value is None else "The value is empty.")
     if len(value) > max_bytes:
         raise InvalidMessage("too-large", f"The value has {len(value)} bytes, more than input.max_bytes = {max_bytes}.")
     return value
@@ -122,17 +133,17 @@ def _parse(value: bytes) -> Any:
     try:
         return orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        # The parser's own message may quote the document, so only its position is kept.
-        reason, what = _json_fault(value)
-        raise InvalidMessage(reason, f"The value is not {what} at character {error.pos}.") from None
+        raise _json_fault(value, error) from None
 
 
-def _json_fault(value: bytes) -> tuple[str, str]:
+def _json_fault(value: bytes, error: orjson.JSONDecodeError) -> InvalidMessage:
     try:
         value.decode("utf-8")
-    except UnicodeDecodeError:
-        return "invalid-utf8", "UTF-8, so it cannot be JSON,"
-    return "invalid-json", "JSON"
+    except UnicodeDecodeError as found:
+        return InvalidMessage("invalid-utf8", f"The value is not UTF-8 at byte {found.start}, so it cannot be JSON.")
+    # The parser's own message may quote the document, so only its kind and its position are kept.
+    what = _FAULTS.get(error.msg, "is not JSON")
+    return InvalidMessage("invalid-json", f"The value {what} at character {error.pos}.")
 
 
 def _request(id_: str, text: str, max_characters: int) -> Request:

@@ -143,9 +143,11 @@ def refusal(**properties: object) -> str:
     return str(clients.refused(caught.value))
 
 
-def test_a_missing_mechanism_is_named():
-    """Its default is Kerberos, and the client would tell to build it anew."""
-    said = refusal(**{"security.protocol": "SASL_SSL", "sasl.username": "me", "sasl.password": "hunter2"})
+@pytest.mark.parametrize("mechanism", [{}, {"sasl.mechanism": "GSSAPI"}])
+def test_a_missing_mechanism_is_named(mechanism: dict[str, str]):
+    """It is Kerberos, by default or as it is set, and the client would tell to build it anew."""
+    said = refusal(**{"security.protocol": "SASL_SSL", "sasl.username": "me", "sasl.password": "hunter2"}, **mechanism)
+    assert said.startswith("GSSAPI (Kerberos) is not supported")
     assert "Set sasl.mechanism in kafka.properties" in said
     assert "recompile" not in said
 

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from tests.kit import record
 from worker.errors import InvalidMessage
 from worker.metrics import REASONS
-from worker.pipeline.decode import MAX_ID_CHARACTERS, json_decoder, pointer, text_decoder
+from worker.pipeline.decode import MAX_DEPTH, MAX_ID_CHARACTERS, json_decoder, pointer, text_decoder
 from worker.pipeline.messages import Request
 
 MAX_BYTES, MAX_CHARACTERS = 2_000, 100
@@ -128,6 +128,42 @@ def test_a_good_message_comes_back_whole(text: str, id_: str | int):
 def test_each_fault_has_its_reason(value: bytes | None, reason: str):
     """Every way to be invalid has one fixed word."""
     assert rejected(value).reason == reason
+
+
+HALF_A_PAIR = (
+    "The value has half of a surrogate pair (an escape \\ud800 to \\udfff without its other half) at character"
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, "The message has no value."),
+        (b"", "The value is empty."),
+        (
+            b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1),
+            "The value is nested deeper than 1,024 levels at character 1025.",
+        ),
+        (b'{"text": "\xff"}', "The value is not UTF-8 at byte 10, so it cannot be JSON."),
+        (b'{"text": "\\ud800"}', f"{HALF_A_PAIR} 10."),
+        (b'{"text": "\\ud800\\u0041"}', f"{HALF_A_PAIR} 10."),
+        (b'{"text": "\\udc00"}', f"{HALF_A_PAIR} 10."),
+        (b"\xef\xbb\xbf{}", "The value begins with a byte order mark, which JSON may not have, at character 0."),
+        (b"{,", "The value is not JSON at character 1."),
+    ],
+)
+def test_what_json_is_not_is_said(value: bytes | None, said: str):
+    """What the parser knows of the fault is in the sentence, with its place."""
+    how = json_decoder("/text", "/id", 3 * MAX_DEPTH, MAX_CHARACTERS)
+    assert str(rejected(value, how)) == said
+
+
+def test_the_deepest_document_is_read():
+    """As many levels as the sentence names are JSON."""
+    levels = MAX_DEPTH - 1
+    value = b'{"text": "a", "more": ' + b"[" * levels + b"]" * levels + b"}"
+    how = json_decoder("/text", "/id", len(value), MAX_CHARACTERS)
+    assert how(record(0, value)).text == "a"
 
 
 @pytest.mark.parametrize(
