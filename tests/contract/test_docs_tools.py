@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker import errors
+from worker.cli import NOBODY_READS
 from worker.errors import Fatal
 from worker.kafka.tools import Feeder
 
@@ -103,7 +104,7 @@ def test_completion_completes(line: str, completed: str):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tools.md"])
 def test_every_exit_code_is_in_the_table(page: str):
-    """Those of the errors, and no others but success, a bug and a signal."""
+    """Those of the errors, and no others but success, a bug, a signal and output that nobody reads."""
     rows = re.findall(r"^\| (\d+) \| ", (ROOT / page).read_text("utf-8"), re.M)
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Fatal)]
-    assert sorted(map(int, rows)) == sorted({0, 130, *(kind.exit_code for kind in kinds)})
+    assert sorted(map(int, rows)) == sorted({0, 130, NOBODY_READS, *(kind.exit_code for kind in kinds)})

@@ -2,7 +2,7 @@
 
 A broker that is shutting down as the last one of its cluster may name none in its metadata. Then librdkafka (2.13 to
 2.16; its issue 5301) drops all that it knows, those of `bootstrap.servers` too, and looks for none ever again; none of
-its properties helps. Its statistics show it.
+its properties is known to help. Its statistics show it.
 """
 
 from __future__ import annotations
