@@ -78,6 +78,10 @@ class Reading:
         mine: clients.Properties = {
             "log_level": QUIET,
             "group.id": group or kafka.group_id,
+            # It joins no group, and what the worker is told of its own need not fit the defaults of others.
+            "max.poll.interval.ms": 300_000,
+            "session.timeout.ms": 45_000,
+            "heartbeat.interval.ms": 3_000,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
