@@ -114,9 +114,8 @@ def write_staged(path: Path, threshold: float, **fields: Any) -> Bundle:
     tensors = random_bundle.random_checkpoint(config)
     # Enough for texts to differ: the weights are meant for real sizes.
     tensors = {n: tensor if tensor.ndim == 1 else 8 * tensor for n, tensor in tensors.items()}
-    for name in ("pre_classifier", "classifier"):
-        for part in ("weight", "bias"):
-            tensors[f"early_exit.{name}.{part}"] = np.roll(tensors[f"{name}.{part}"], 1, -1)
+    for name in ("classifier.weight", "classifier.bias", "pre_classifier.bias"):
+        tensors[f"early_exit.{name}"] = np.roll(tensors[name], 1, -1)
     encode = Encode(tokenizer_json().encode(), LONGEST)
     made = graphs(config, tensors, encode([" ".join(WORDS[i:] + WORDS[:i]) for i in range(len(WORDS))]))
     early = {"layer": LAYER, "layers": LAYERS, "temperature": 0.2, "threshold": threshold, "agreement": 1, "left": 0.5}

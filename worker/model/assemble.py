@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from worker.model import bundle
 from worker.model.graph.builder import STAGES, build
+from worker.model.graph.correct import corrected
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import WEIGHT_LIMIT
@@ -68,17 +69,24 @@ def graphs(
     tensors: Mapping[str, np.ndarray],
     calibration: Sequence[Sequence[int]],
     weight_limit: int = WEIGHT_LIMIT,
+    *,
+    correct: bool = False,
 ) -> Graphs:
     """Builds the FP32 graph, calibrates on `calibration` (token ids, one text each), and builds the INT8 graph.
+
+    With `correct`, what quantizing shifts on average is taken back, which takes a run over `calibration` for each norm.
 
     Raises:
         BundleError: the tensors do not make the network that `config` names.
     """
     network = from_checkpoint(config, tensors)
+    fp32 = build(network).SerializeToString()
     ranges = observe(network, calibration).equalized()
+    if correct:
+        network = corrected(network, ranges, calibration)
     quantized = build(network, ranges, weight_limit=weight_limit).SerializeToString()
     staged = None if network.early is None else two_stages(network, ranges, weight_limit=weight_limit)
-    return Graphs(quantized, build(network).SerializeToString(), staged)
+    return Graphs(quantized, fp32, staged)
 
 
 def two_stages(

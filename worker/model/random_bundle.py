@@ -16,7 +16,7 @@ import typer
 from worker.model import bundle
 from worker.model.assemble import PROBE_TOLERANCE, Encode, config_json, graphs, probes, static_int8
 from worker.model.evaluation.early_exit import heads
-from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER
+from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER, EARLY_QUERIES
 from worker.model.manifest import EarlyExit
 from worker.model.session import Stages
 from worker.model.spam.card import PROBES
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Size = Literal["small", "base"]
 _TEXTS = 200
+_QUERIES = 8
 SIZES: dict[str, dict[str, int]] = {
     "small": {"dim": 384, "hidden_dim": 1536, "n_layers": 6, "n_heads": 12},
     "base": {"dim": 768, "hidden_dim": 3072, "n_layers": 6, "n_heads": 12},
@@ -54,14 +55,15 @@ def random_checkpoint(config: dict[str, Any], seed: int = 0) -> dict[str, np.nda
         products |= {f"{at}.ffn.lin1": (inner, hidden), f"{at}.ffn.lin2": (hidden, inner)}
         norms += [f"{at}.sa_layer_norm", f"{at}.output_layer_norm"]
     out = {f"distilbert.{name}.weight": _normal(rng, shape, 0.04) for name, shape in shapes.items()}
+    if EARLY_EXIT_LAYER in config:
+        products |= {f"{EARLY_EXIT}.pre_classifier": (hidden, _QUERIES * hidden)}
+        products |= {f"{EARLY_EXIT}.classifier": products["classifier"]}
     for name, shape in products.items():
         out |= {f"{name}.weight": _normal(rng, shape, 0.04), f"{name}.bias": _normal(rng, shape[:1], 0.01)}
     for name in norms:
         out |= {f"{name}.weight": 1 + _normal(rng, (hidden,), 0.02), f"{name}.bias": _normal(rng, (hidden,), 0.02)}
     if EARLY_EXIT_LAYER in config:
-        for name in (f"{EARLY_EXIT}.pre_classifier", f"{EARLY_EXIT}.classifier"):
-            shape = products[name.removeprefix(f"{EARLY_EXIT}.")]
-            out |= {f"{name}.weight": _normal(rng, shape, 0.04), f"{name}.bias": _normal(rng, shape[:1], 0.01)}
+        out[EARLY_QUERIES] = _normal(rng, (_QUERIES, hidden), 0.04)
     return out
 
 

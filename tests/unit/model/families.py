@@ -23,6 +23,7 @@ TITLES = {
 }
 TASKS = {"sequence": "ForSequenceClassification", "token": "ForTokenClassification"}
 VOCABULARY = 400
+QUERIES = 8
 HIDDEN, INNER, LAYERS, HEADS, NARROW = 64, 128, 3, 2, 32
 BERT_LAYER = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
 DISTILBERT_LAYER = ("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin")
@@ -59,7 +60,8 @@ def tensors_of(config, seed=0):
 
     out = {}
     for name, shape in embeddings(config).items():
-        out[name] = normal(0.6 if "relative" in name else 0.02, *shape)
+        spread = 0.6 if "relative" in name else 0.2 if "queries" in name else 0.02
+        out[name] = normal(spread, *shape)
     for name, (outputs, inputs) in products(config).items():
         out |= {f"{name}.weight": normal(1.2 / inputs**0.5, outputs, inputs), f"{name}.bias": normal(0.3, outputs)}
     for name, size in norms(config).items():
@@ -85,6 +87,8 @@ def embeddings(config):
     if kind not in ("distilbert", "mpnet"):
         tables["token_type"] = config.get("type_vocab_size", 2)
     shapes = {f"{at}.{name}_embeddings.weight": (rows, width) for name, rows in tables.items()}
+    if "early_exit_layer" in config:
+        shapes["early_exit.queries.weight"] = (QUERIES, sizes_of(config)[0])
     if kind == "mpnet":
         shapes["mpnet.encoder.relative_attention_bias.weight"] = (32, config["num_attention_heads"])
     return shapes
@@ -113,7 +117,7 @@ def products(config):
         shapes |= {f"{at}.{i}.{first}": (inner, hidden), f"{at}.{i}.{second}": (hidden, inner)}
     labels = len(config["id2label"])
     if "early_exit_layer" in config:
-        shapes |= {"early_exit.pre_classifier": (hidden, hidden), "early_exit.classifier": (labels, hidden)}
+        shapes |= {"early_exit.pre_classifier": (hidden, QUERIES * hidden), "early_exit.classifier": (labels, hidden)}
     return shapes | head(config, hidden, labels)
 
 

@@ -41,7 +41,7 @@ _MASKED = np.float32(-1e30)
 # which adds up in an order that depends on the padded length.
 _ASKING = 2
 # Names of what a projection of the embeddings and the heads' first products read; those within layers are composed.
-_EMBEDDINGS, _HEAD = "embeddings", "head.0"
+_EMBEDDINGS, HEAD_INPUT = "embeddings", "head.0"
 EARLY_INPUT = "early.0"
 
 
@@ -77,7 +77,7 @@ def product_inputs(network: Network) -> list[str]:
     ]
     # The last layer's query reads the first token only, which its whole input contains. The last product of a head is
     # never quantized.
-    inner = [_HEAD] if len(network.head) > 1 else []
+    inner = [HEAD_INPUT] if len(network.head) > 1 else []
     return [*([_EMBEDDINGS] if network.projection else []), *layers, *inner, *([EARLY_INPUT] if network.early else [])]
 
 
@@ -109,10 +109,11 @@ class Writer:
         for i in layers:
             first_only = i == last and self.network.task == "sequence"
             x = self._layer(x, mask, self.network.layers[i], f"layer.{i}", first_only=first_only)
-        if self.stage == "early" and self.network.early is not None:
-            self._head(self.mean(x), self.network.early.head, EARLY_INPUT)
+        early = self.network.early
+        if self.stage == "early" and early is not None:
+            self._head(self.means(x, early.queries), early.head, EARLY_INPUT)
         else:
-            self._head(x, self.network.head, _HEAD)
+            self._head(x, self.network.head, HEAD_INPUT)
 
     def model(self) -> onnx.ModelProto:
         """What was written."""
@@ -135,16 +136,17 @@ class Writer:
             raise ValueError("a network without an early head has no stages")
         return range(early.layer) if self.stage == "early" else range(early.layer, count)
 
-    def mean(self, x: str) -> str:
-        """What an early head reads: the mean over a text's tokens, [sequence, batch, hidden] to [1, batch, hidden].
+    def means(self, x: str, queries: np.ndarray) -> str:
+        """What an early head reads of [sequence, batch, hidden]: a mean by each query, [1, batch, queries · hidden].
 
-        Tokens are added up one after the other, whatever the shape, so that zeros for padding change no bit of it.
+        Padding weighs exactly nothing, as in attention, so it changes no bit of it.
         """
-        emit, along = self.emitter, self.emitter.constant(np.array([0], np.int64))
-        ones = emit("Transpose", emit("Cast", MASK, to=TensorProto.FLOAT), perm=[1, 0])
-        ones = emit("Unsqueeze", ones, emit.constant(np.array([2], np.int64)))
-        total = emit("ReduceSum", emit("Mul", x, ones), along, keepdims=1)
-        return emit("Div", total, emit("ReduceSum", ones, along, keepdims=1), output=EARLY_INPUT)
+        emit = self.emitter
+        scores = emit("Transpose", emit("MatMul", x, emit.constant(queries)), perm=[1, 2, 0])
+        mask = emit("Unsqueeze", self._masked(), emit.constant(np.array([1], np.int64)))
+        weights = emit("Softmax", emit("Add", scores, mask), axis=-1)
+        means = emit("FusedMatMul", weights, x, domain=MICROSOFT, transBatchB=1)
+        return emit("Reshape", means, emit.constant(np.array([1, -1, queries.size], np.int64)), output=EARLY_INPUT)
 
     def _embeddings(self) -> str:
         """[batch, sequence] ids to normalized [sequence, batch, hidden]."""
@@ -182,12 +184,15 @@ class Writer:
         With a relative bias [batch, heads, sequence, sequence], which holds that, too.
         """
         emit = self.emitter
-        ones = emit("Cast", MASK, to=TensorProto.FLOAT)
-        missing = emit("Sub", emit.constant(np.float32(1)), ones)
-        axes = emit.constant(np.array([1, 2], np.int64))
-        mask = emit("Unsqueeze", emit("Mul", missing, emit.constant(_MASKED)), axes)
+        mask = emit("Unsqueeze", self._masked(), emit.constant(np.array([1, 2], np.int64)))
         bias = self.network.relative_bias
         return mask if bias is None else emit("Add", mask, self._relative_bias(bias))
+
+    def _masked(self) -> str:
+        """[batch, sequence], 0 for tokens and very low for padding."""
+        emit = self.emitter
+        missing = emit("Sub", emit.constant(np.float32(1)), emit("Cast", MASK, to=TensorProto.FLOAT))
+        return emit("Mul", missing, emit.constant(_MASKED))
 
     def _relative_bias(self, by_distance: np.ndarray) -> str:
         """[heads, query, key]."""
@@ -226,7 +231,7 @@ class Writer:
         following = int(name.rpartition(".")[2]) + 1
         if self.stage == "early" and following == self._layers().stop:
             return HIDDEN
-        return f"layer.{following}.input" if following < len(self.network.layers) else _HEAD
+        return f"layer.{following}.input" if following < len(self.network.layers) else HEAD_INPUT
 
     def _attention(self, query: str, key: str, value: str, mask: str, name: str, *, first_only: bool) -> str:
         """Sequence-first queries, keys and values [sequence, batch, heads, size] to their context, heads merged."""

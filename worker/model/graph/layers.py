@@ -47,9 +47,17 @@ Head = tuple[tuple[Dense, str | None], ...]
 
 @dataclass(frozen=True, eq=False)
 class Early:
-    """A second head: reads the mean over the tokens' states after `layer` layers."""
+    """A second head, of the tokens' states after `layer` layers.
+
+    Attributes:
+        layer: how many layers come before it.
+        queries: each weighs the tokens, by softmax over their products with it, and takes the mean of their states,
+            [hidden, queries].
+        head: reads these means, one after the other.
+    """
 
     layer: int
+    queries: np.ndarray
     head: Head
 
 

@@ -93,7 +93,7 @@ def _observing(network: Network, names: Sequence[str]) -> onnxruntime.InferenceS
     writer = Writer(network, {}, WEIGHT_LIMIT, int8_words=False)
     writer.write()
     if network.early is not None:
-        writer.mean(f"layer.{network.early.layer}.input")
+        writer.means(f"layer.{network.early.layer}.input", network.early.queries)
     model = writer.model()
     for name in names:
         for op in ("ReduceMin", "ReduceMax"):

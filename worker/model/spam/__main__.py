@@ -8,6 +8,7 @@ Needs torch, and about forty minutes of two cores that compute in bfloat16, an h
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,6 @@ from worker.model.training.frozen import fit_early_head
 from worker.model.training.objectives import Softmax
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
     from transformers import PreTrainedModel
@@ -44,7 +44,7 @@ _LENGTHS = ((64, 0.4), (128, 0.5), (256, 0.1))
 # How much the loss of the early head counts beside that of all layers. What the runs make of that head is not kept:
 # the mean of heads is not the head of the mean, so that one is trained alone.
 _EXIT_SHARE = 0.5
-_EARLY_HEAD = Settings(epochs=10, batch=64, rate=1.5e-3, smoothing=0.0, seed=41)
+_EARLY_HEAD = Settings(epochs=4, batch=64, rate=1.5e-3, layer_decay=1.0, seed=41)
 _DROPOUT = 0.1
 
 
@@ -148,12 +148,13 @@ class Runs:
         return model
 
     def _with_early_head(self, name: str, weights: Weights, rows: list[Labelled]) -> Weights:
-        """The same weights with another early head, trained alone on `rows`."""
+        """The same weights with another early head, trained alone on `rows` and a variant of each."""
         model = self._model({k: v for k, v in weights.items() if not k.startswith(EARLY_EXIT)}, _EARLY_HEAD.seed)
-        ids = encode(self._tokenizer, [row.text for row in rows], making.MAX_LENGTH)
-        targets = [_target(row) for row in rows]
+        rng = random.Random(_EARLY_HEAD.seed)
+        texts = [row.text for row in rows] + [augment(row, rng) for row in rows]
+        ids = encode(self._tokenizer, texts, making.MAX_LENGTH)
         settings = replace(_EARLY_HEAD, precision=self._precision)
-        fit_early_head(model, ids, targets, Softmax(settings.smoothing), settings, partial(self._report, name))
+        fit_early_head(model, ids, settings, partial(self._report, name))
         return {k: v.detach().float().numpy() for k, v in model.state_dict().items()}
 
     def _trained(self, name: str, run: Run) -> Weights:

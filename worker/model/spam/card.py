@@ -77,8 +77,8 @@ INT8, labels `ham` and `spam`, English. Made by `python -m worker.model.spam.__m
 A message leaves after layer {early_exit.layer} of {early_exit.layers} where a second head there is sure: the likelier
 of its labels has a probability of at least {early_exit.threshold:.4f} at the temperature {early_exit.temperature:g}.
 Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.1%} of the
-validation texts get the same label as from all layers: {early_exit.agreement:.2%} of {early_exit.texts} did, and
-{early_exit.left:.1%} left.
+validation texts, and of variants of them as training makes them, get the same label as from all layers:
+{early_exit.agreement:.2%} of {early_exit.texts} did, and {early_exit.left:.1%} left.
 `model.early_exit = "off"` in the settings computes all layers for every message.
 
 ## Figures on texts that training never saw

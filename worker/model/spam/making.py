@@ -6,7 +6,7 @@ Needs no torch: `worker.model.spam.__main__` trains, this assembles.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from worker.model.graph.architectures.families import EARLY_EXIT_LAYER
 from worker.model.session import Stages, open_session, run_sorted
 from worker.model.spam import card as spam_card
 from worker.model.spam.figures import agreement, evaluation, fit_threshold, with_exits
-from worker.model.spam.texts import LABELS
+from worker.model.spam.texts import LABELS, augment
 from worker.model.training.encoder import BASE
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ CALIBRATION_TEXTS = 400
 
 # The layer after which a message may leave.
 EXIT_LAYER = 2
+# Of each validation text, for the threshold from which on messages leave.
+_VARIANTS = 7
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,15 @@ def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Split
     tokenizer = plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
     config = network_config(encoder)
-    both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
+    both = _graphs(config, tensors, encode, splits)
     # The project's own texts are too few to have a say.
-    validation = _Measured(both, encode, [row for row in splits.validation if row.channel != "modern"])
+    rows = [row for row in splits.validation if row.channel != "modern"]
+    validation = _Measured(both, encode, rows)
     temperature = fit_temperature("single-label", validation.quantized, validation.truth, validation.weights)
     scores = probabilities(validation.quantized, temperature)
     threshold = fit_threshold(scores, validation.truth, validation.channels)
-    held = Validation(validation.early, validation.quantized, validation.truth, validation.weights, validation.channels)
+    tried = _Measured(both, encode, [*rows, *_variants(rows)])
+    held = Validation(tried.early, tried.quantized, tried.truth, tried.weights, tried.channels)
     layers = (EXIT_LAYER, config["n_layers"])
     early_exit = calibrate(held, LABELS, temperature, {"spam": threshold}, layers)
     if early_exit is None:
@@ -105,7 +109,7 @@ def make(
     """
     config, tokenizer = network_config(encoder), plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    both = graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])))
+    both = _graphs(config, tensors, encode, splits)
     test = _Measured(both, encode, splits.test)
     temperature, threshold = decision.temperature, decision.threshold
     fields: dict[str, Any] = {
@@ -118,7 +122,9 @@ def make(
         "max_length": MAX_LENGTH,
         "early_exit": decision.early_exit,
         "quantization": static_int8(
-            "minimum and maximum of equalized channels over training texts, equally many a channel", CALIBRATION_TEXTS
+            "minimum and maximum of equalized channels over training texts, equally many a channel; the biases of the "
+            "norms take back what that shifts",
+            CALIBRATION_TEXTS,
         ).model_copy(update={"against_fp32": agreement(test.quantized, test.fp32, temperature, {1: threshold})}),
         "evaluation": _evaluations(test, splits, decision),
         "base_model": BASE,
@@ -135,6 +141,16 @@ def make(
     made = bundle.replace(out, files, fields)
     (out / "README.md").write_text(spam_card.card(made), "utf-8")
     return made
+
+
+def _graphs(config: dict[str, Any], tensors: dict[str, np.ndarray], encode: Encode, splits: Splits) -> Graphs:
+    return graphs(config, tensors, encode(_calibration([*splits.train, *splits.styled])), correct=True)
+
+
+def _variants(rows: Sequence[Labelled]) -> list[Labelled]:
+    """What senders might have written as well: whether labels differ is to be known of more texts than there are."""
+    rng = random.Random(0)
+    return [replace(row, text=augment(row, rng)) for row in rows for _ in range(_VARIANTS)]
 
 
 class _Measured:

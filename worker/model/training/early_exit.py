@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER
 
@@ -22,26 +23,37 @@ if TYPE_CHECKING:
 
 _SPREAD = 0.02
 """Of the weights before training, as transformers has it for heads."""
+_QUERIES = 8
+_HIDDEN = -1e30
+"""Added to the attention to what is padding."""
 
 
 class EarlyHead(nn.Module):  # type: ignore[misc] # torch has no types where mypy runs
-    """Reads the mean over the tokens' states, [rows, hidden], and gives logits, [rows, labels].
+    """Reads the tokens' states and gives logits, [rows, labels].
 
-    On an early layer that tells texts apart much better than the state of the first token, which has seen little by
-    then.
+    Each of a few learnt queries takes a mean of the states, weighted by how well they answer it. On an early layer that
+    tells texts apart much better than the state of the first token, which has seen little by then, or the plain mean.
     """
 
     def __init__(self, hidden: int, labels: int, dropout: float) -> None:
         super().__init__()
-        self.pre_classifier = nn.Linear(hidden, hidden)
+        self.queries = nn.Linear(hidden, _QUERIES, bias=False)
+        self.pre_classifier = nn.Linear(_QUERIES * hidden, hidden)
         self.classifier = nn.Linear(hidden, labels)
         self.dropout = nn.Dropout(dropout)
-        for each in (self.pre_classifier, self.classifier):
+        for each in (self.queries, self.pre_classifier, self.classifier):
             nn.init.normal_(each.weight, std=_SPREAD)
+        for each in (self.pre_classifier, self.classifier):
             nn.init.zeros_(each.bias)
 
-    def forward(self, mean: torch.Tensor) -> torch.Tensor:
-        answer: torch.Tensor = self.classifier(self.dropout(torch.relu(self.pre_classifier(mean))))
+    def forward(self, states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        """`states` are [rows, tokens, hidden]; `mask` [rows, tokens] hides those with a 0."""
+        states = states.float()
+        scores = self.queries(states).transpose(1, 2)
+        if mask is not None:
+            scores = scores + (1.0 - mask.unsqueeze(1).float()) * _HIDDEN
+        means = (scores.softmax(2) @ states).flatten(1)
+        answer: torch.Tensor = self.classifier(self.dropout(torch.relu(self.pre_classifier(means))))
         return answer
 
 
@@ -60,15 +72,6 @@ def layer_of(model: PreTrainedModel) -> int | None:
     return getattr(model.config, EARLY_EXIT_LAYER, None) if hasattr(model, EARLY_EXIT) else None
 
 
-def mean(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """[rows, tokens, hidden] to the mean over the tokens that `mask` [rows, tokens] does not hide, [rows, hidden]."""
-    states = states.float()
-    if mask is None:
-        return states.mean(1)
-    ones = mask.unsqueeze(2).float()
-    return (states * ones).sum(1) / ones.sum(1)
-
-
 @contextmanager
 def answering(model: PreTrainedModel) -> Iterator[None]:
     """Within, `logits` are [rows, 2 · labels]: those of all layers, then those of the early head."""
@@ -78,7 +81,7 @@ def answering(model: PreTrainedModel) -> Iterator[None]:
         return given, {**named, "output_hidden_states": True}
 
     def answer(_: nn.Module, __: tuple[Any, ...], named: dict[str, Any], said: Any) -> Any:
-        said.logits = torch.cat([said.logits, head(mean(said.hidden_states[layer], named.get("attention_mask")))], 1)
+        said.logits = torch.cat([said.logits, head(said.hidden_states[layer], named.get("attention_mask"))], 1)
         return said
 
     hooks = (
@@ -92,23 +95,50 @@ def answering(model: PreTrainedModel) -> Iterator[None]:
             hook.remove()
 
 
-class BothHeads:
-    """The loss of a model that is `answering`.
+@contextmanager
+def alone(model: PreTrainedModel) -> Iterator[None]:
+    """Within, nothing of the model is learnt but its early head, and nothing else drops out."""
+    head = getattr(model, EARLY_EXIT)
+    own = set(head.modules())
+    learnt = {each: each.requires_grad for each in model.parameters()}
+    dropped = {each: each.p for each in model.modules() if isinstance(each, nn.Dropout) and each not in own}
+    model.requires_grad_(False)
+    head.requires_grad_(True)
+    for each in dropped:
+        each.p = 0.0
+    try:
+        yield
+    finally:
+        for parameter, was in learnt.items():
+            parameter.requires_grad_(was)
+        for each, share in dropped.items():
+            each.p = share
 
-    Args:
-        objective: of one head.
-        early: how much the early head's loss counts.
-        last: how much that of all layers does.
+
+class LikeTheLast:
+    """The early head's loss in a model that is `answering`: it learns what the last head says, not what is right.
+
+    A text that leaves early is to get the label that it would have got.
     """
 
-    def __init__(self, objective: Objective, early: float, last: float = 1.0) -> None:
+    def loss(self, scores: torch.Tensor, _: Sequence[Any]) -> torch.Tensor:
+        last, early = scores.chunk(2, dim=1)
+        return functional.cross_entropy(early, last.detach().softmax(1), reduction="sum")
+
+    def weight(self, targets: Sequence[Any]) -> float:
+        return float(len(targets))
+
+
+class BothHeads:
+    """The loss of a model that is `answering`: that of the last head, and, times `early`, that of the early one."""
+
+    def __init__(self, objective: Objective, early: float) -> None:
         self._objective = objective
-        self._shares = (last, early)
+        self._early = early
 
     def loss(self, scores: torch.Tensor, targets: Sequence[Sequence[float]]) -> torch.Tensor:
-        parts = zip(self._shares, scores.chunk(2, dim=1), strict=True)
-        total: torch.Tensor = sum(share * self._objective.loss(each, targets) for share, each in parts)
-        return total
+        last, _ = scores.chunk(2, dim=1)
+        return self._objective.loss(last, targets) + self._early * LikeTheLast().loss(scores, targets)
 
     def weight(self, targets: Sequence[Sequence[float]]) -> float:
         return self._objective.weight(targets)

@@ -193,10 +193,23 @@ def fine_tune(
     return {k: v.detach().float().numpy() for k, v in model.state_dict().items()}
 
 
+def _own(row: Sequence[Any], logits: np.ndarray) -> np.ndarray:
+    """Without what belongs to padding."""
+    return logits[: len(row)] if logits.ndim == 2 else logits
+
+
 def outputs(
-    model: PreTrainedModel, rows: Sequence[Any], collate: Collate, precision: str = "float32", batch: int = 64
+    model: PreTrainedModel,
+    rows: Sequence[Any],
+    collate: Collate,
+    precision: str = "float32",
+    batch: int = 64,
+    keep: Callable[[Sequence[Any], np.ndarray], np.ndarray] = _own,
 ) -> list[np.ndarray]:
-    """FP32 logits of each row, in order: [labels], or [tokens, labels] of a token classifier."""
+    """FP32 logits of each row, in order: [labels], or [tokens, labels] of a token classifier.
+
+    `keep` makes of a row's logits, padding included, what is kept of them.
+    """
     model.eval()
     out: list[np.ndarray] = [np.empty(0)] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -205,7 +218,7 @@ def outputs(
         with torch.inference_mode(), autocast(precision):
             found = model(**collate([rows[i] for i in chunk])).logits.float().numpy()
         for i, logits in zip(chunk, found, strict=True):
-            out[i] = logits[: len(rows[i])] if logits.ndim == 2 else logits
+            out[i] = keep(rows[i], logits)
     return out
 
 

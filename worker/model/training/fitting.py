@@ -18,11 +18,10 @@ import torch
 from worker.errors import ConfigError
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation import measure, predict
-from worker.model.graph.architectures.families import EARLY_EXIT
 from worker.model.training import corpus as corpora
 from worker.model.training import early_exit, frozen
 from worker.model.training import fine_tuning as train
-from worker.model.training.early_exit import BothHeads
+from worker.model.training.early_exit import BothHeads, LikeTheLast
 from worker.model.training.objectives import Sigmoid, Softmax, Squares, Tags
 
 if TYPE_CHECKING:
@@ -143,15 +142,13 @@ class Fitting:
             ConfigError: `resume` finds nothing, or what another training left; what is kept cannot be written.
         """
         examples = self._encode(self._corpus.train), self._encode(self._corpus.validation)
-        if self._plan.freeze_model:
-            self._base.model.requires_grad_(False)
-            getattr(self._base.model, EARLY_EXIT).requires_grad_(True)
         if not self._plan.freeze_encoder:
             self._base.model.base_model.embeddings.requires_grad_(not self._plan.settings.freeze_embeddings)
             self._fit([e.ids for e in examples[0]], [e.ids for e in examples[1]], examples, self._pad, resume)
             return
         kept = [self._states(each) for each in examples]
-        with frozen.replaced(self._base.model), _one_thread():
+        learning = early_exit.alone(self._base.model) if self._plan.freeze_model else nullcontext()
+        with learning, frozen.replaced(self._base.model), _one_thread():
             self._fit(kept[0], kept[1], examples, frozen.collate, resume)
 
     @property
@@ -221,7 +218,7 @@ class Fitting:
         objective = _OBJECTIVES[self._corpus.task](self._plan.settings.smoothing, weights)
         if self.early_layer is None:
             return objective
-        return BothHeads(objective, 1.0, 0.0) if self._plan.freeze_model else BothHeads(objective, _EARLY_SHARE)
+        return LikeTheLast() if self._plan.freeze_model else BothHeads(objective, _EARLY_SHARE)
 
     def _epoch(
         self, trainer: train.Trainer, rows: Sequence[Any], wanted: Sequence[Any], epoch: int, start: int

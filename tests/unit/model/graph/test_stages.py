@@ -142,20 +142,24 @@ def test_stages_share_nothing_but_what_both_need():
     network = staged("distilbert")
     found = ranges_of(network)
     whole, early, rest = (len(build(network, found, stage=s).SerializeToString()) for s in ("whole", "early", "rest"))
-    head = network.hidden * (network.hidden + 4 * len(network.labels))
+    head = network.hidden * (8 * network.hidden + 4 * 8 + 4 * len(network.labels))
     assert early + rest - whole - head < 0.05 * whole
 
 
-def test_the_early_head_reads_the_mean_of_a_texts_tokens():
-    """Of its own alone, in whatever company; its products are computed for one row a text."""
-    model = build(staged("bert"), stage="early")
+def test_the_early_head_reads_means_that_its_queries_weigh():
+    """Of its own text alone, in whatever company; its products are computed for one row a text."""
+    network = staged("bert")
+    model = build(network, stage="early")
     model.graph.output.append(onnx.helper.make_tensor_value_info("early.0", onnx.TensorProto.FLOAT, None))
     session = open_session(model.SerializeToString())
     rows = families.rows([9, 4])
     means, hidden = session.run(["early.0", "hidden"], feeds(session, rows, 12))
-    assert means.shape == (1, 2, 64)
+    assert means.shape == (1, 2, 8 * 64)
     for at, row in enumerate(rows):
-        np.testing.assert_allclose(means[0, at], hidden[: len(row), at].mean(0), atol=1e-6)
+        states = hidden[: len(row), at]
+        weights = np.exp(states @ network.early.queries)
+        right = (weights / weights.sum(0)).T @ states
+        np.testing.assert_allclose(means[0, at], right.reshape(-1), atol=1e-5)
 
 
 def test_a_network_without_an_early_head_has_no_stages():
@@ -174,10 +178,11 @@ def test_a_network_that_classifies_tokens_has_no_early_head():
         network_of("bert", "token", early_exit_layer=1)
 
 
-def test_a_missing_early_head_is_named():
+@pytest.mark.parametrize("part", ["queries", "pre_classifier", "classifier"])
+def test_a_missing_early_head_is_named(part):
     config = families.config_of("bert", early_exit_layer=1)
-    tensors = {name: each for name, each in families.tensors_of(config).items() if "early_exit.classifier" not in name}
-    with pytest.raises(BundleError, match=r"has no tensor 'early_exit\.classifier\.weight'"):
+    tensors = {name: each for name, each in families.tensors_of(config).items() if f"early_exit.{part}" not in name}
+    with pytest.raises(BundleError, match=rf"has no tensor 'early_exit\.{part}\.weight'"):
         families.from_checkpoint(config, tensors)
 
 

@@ -21,11 +21,14 @@ from worker.model.session import Stages  # noqa: E402
 from worker.model.training import early_exit, frozen  # noqa: E402
 from worker.model.training import fine_tuning as train  # noqa: E402
 from worker.model.training.fitting import Stopped  # noqa: E402
-from worker.model.training.objectives import Softmax  # noqa: E402
 from worker.model.training.run import train as train_all  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("default")]
 LENGTHS = (3, 40, 17, 5, 60, 1, 2)
+EARLY_TENSORS = {
+    "early_exit.queries.weight",
+    *(f"early_exit.{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")),
+}
 
 
 def model_of(config, tensors):
@@ -64,6 +67,7 @@ def test_both_heads_say_what_the_stages_say(kind, layer):
 
 @pytest.mark.parametrize("kind", families.KINDS)
 def test_kept_states_give_both_heads_what_the_encoder_gives_them(kind):
+    """As far as sixteen bits hold them."""
     config = families.config_of(kind, early_exit_layer=1)
     model = model_of(config, families.tensors_of(config))
     rows, pad = families.rows(LENGTHS), config["pad_token_id"]
@@ -72,7 +76,7 @@ def test_kept_states_give_both_heads_what_the_encoder_gives_them(kind):
         right = model(**train.padded(rows, pad)).logits.numpy()
         with frozen.replaced(model):
             found = model(**frozen.collate(states)).logits.numpy()
-    np.testing.assert_allclose(found, right, atol=1e-5 * max(1.0, np.abs(right).max()))
+    np.testing.assert_allclose(found, right, atol=2e-3 * max(1.0, np.abs(right).max()))
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
@@ -125,9 +129,7 @@ def test_the_head_of_a_finished_model_is_learnt_alone(tmp_path, fine_tuned):
     watch = Watch()
     trained = train_all(given, watch)
     before, after = load_file(fine_tuned / "model.safetensors"), load_file(tmp_path / "out/hf/model.safetensors")
-    assert {name for name in after if name not in before} == {
-        f"early_exit.{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")
-    }
+    assert {name for name in after if name not in before} == EARLY_TENSORS
     for name, value in before.items():
         np.testing.assert_array_equal(after[name], value)
     assert trained.bundle.labels == ("bad", "good", "great")
@@ -218,21 +220,35 @@ def test_labels_that_a_finished_model_does_not_know_are_refused(tmp_path, fine_t
 
 
 def test_an_early_head_is_learnt_alone(encoders):
-    """`fit_early_head` moves nothing but the early head, and that tells a word apart."""
-    config = families.config_of("distilbert", early_exit_layer=1)
+    """`fit_early_head` moves nothing but the early head, which learns what all layers say."""
+    config = families.config_of("distilbert", early_exit_layer=2)
     model = model_of(config, families.tensors_of(config))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 2, 120).tolist()
-    rows = [[*rng.integers(10, 400, 6).tolist(), 2 + label, 2 + label, 2 + label] for label in truth]
-    targets = [[1.0 - label, float(label), 0.0] for label in truth]
-    settings = train.Settings(epochs=20, batch=16, rate=1e-2, ema=0.9)
+    rows = families.rows(np.random.default_rng(0).integers(3, 9, 240))
+    settings = train.Settings(epochs=20, batch=16, rate=5e-3, layer_decay=1.0, ema=0.9)
     losses = []
-    frozen.fit_early_head(model, rows, targets, Softmax(0.0), settings, lambda *said: losses.append(said))
-    assert losses[-1][:2] == (160, 160)
+    frozen.fit_early_head(model, rows, settings, lambda *said: losses.append(said))
+    assert losses[-1][:2] == (300, 300)
     assert losses[-1][2] < losses[0][2] / 2
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]) != name.startswith("early_exit."), name
+    with early_exit.answering(model), torch.inference_mode():
+        last, early = np.split(model(**train.padded(rows)).logits.numpy(), 2, axis=1)
+    wanted, found = (torch.from_numpy(each).softmax(1).numpy() for each in (last, early))
+    assert np.abs(wanted - found).mean() < wanted.std(axis=0).mean() / 2, "closer than one guess for all"
+
+
+def test_what_is_not_learnt_drops_out_of_nothing_and_is_given_back():
+    model = model_of(config := families.config_of("bert", early_exit_layer=1), families.tensors_of(config))
+    dropped = {name: each.p for name, each in model.named_modules() if isinstance(each, torch.nn.Dropout)}
+    assert max(dropped.values()) > 0
+    with early_exit.alone(model):
+        for name, each in model.named_modules():
+            if isinstance(each, torch.nn.Dropout):
+                assert each.p == (dropped[name] if name.startswith("early_exit") else 0.0), name
+        assert {name for name, each in model.named_parameters() if each.requires_grad} == EARLY_TENSORS
+    assert {name: each.p for name, each in model.named_modules() if isinstance(each, torch.nn.Dropout)} == dropped
+    assert all(each.requires_grad for each in model.parameters())
 
 
 def test_the_command_trains_two_stages_and_shows_both(tmp_path, encoders):

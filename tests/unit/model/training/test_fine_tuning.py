@@ -55,5 +55,6 @@ def test_training_learns_and_returns_named_tensors():
     assert logits.argmax(axis=1).tolist() == truth
     assert [int(each[2:].argmax()) for each in said] == truth
     assert {name for name in weights if name.startswith("early_exit.")} == {
-        f"early_exit.{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")
+        "early_exit.queries.weight",
+        *(f"early_exit.{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")),
     }

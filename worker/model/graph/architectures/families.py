@@ -54,6 +54,7 @@ CLASSIFIER = "classifier"
 # The head of texts that leave early, which transformers does not know: its tensors begin with this, and config.json
 # says under the other name after which layer it reads.
 EARLY_EXIT, EARLY_EXIT_LAYER = "early_exit", "early_exit_layer"
+EARLY_QUERIES = f"{EARLY_EXIT}.queries.weight"
 EARLY_HEAD = ((f"{EARLY_EXIT}.pre_classifier", "relu"), f"{EARLY_EXIT}.{CLASSIFIER}")
 # transformers names the classes of a family by these, after the family's own name.
 TASKS = {"ForSequenceClassification": "sequence", "ForTokenClassification": "token"}

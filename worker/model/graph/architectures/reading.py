@@ -10,7 +10,7 @@ import numpy as np
 from worker.errors import BundleError
 from worker.model.graph.architectures.bias import by_distance
 from worker.model.graph.architectures.description import BIAS_BUCKETS, Size
-from worker.model.graph.architectures.families import CLASSIFIER, EARLY_HEAD
+from worker.model.graph.architectures.families import CLASSIFIER, EARLY_HEAD, EARLY_QUERIES
 from worker.model.graph.layers import Dense, Early, Layer, Network, Norm
 from worker.model.words import counted
 
@@ -134,14 +134,19 @@ class _Reader:
         return self._two_products(*told.family.head)
 
     def _early(self) -> Early | None:
-        layer = self._is.early_layer
-        return None if layer is None else Early(layer, self._two_products(*EARLY_HEAD))
+        layer, hidden = self._is.early_layer, self._is.hidden
+        if layer is None:
+            return None
+        self._see_head(EARLY_QUERIES.removesuffix(".weight"))
+        queries = self._tensor(EARLY_QUERIES, None, hidden)
+        means = Size(len(queries) * hidden.value, f"{EARLY_QUERIES} and {hidden.key}")
+        return Early(layer, np.ascontiguousarray(queries.T), self._two_products(*EARLY_HEAD, means))
 
-    def _two_products(self, inner: tuple[str, str], last: str) -> Head:
+    def _two_products(self, inner: tuple[str, str], last: str, inputs: Size | None = None) -> Head:
         hidden, (name, activation) = self._is.hidden, inner
         name = f"{self._base}{name[1:]}" if name.startswith(".") else name
         self._see_head(name)
-        return (self._dense(name, hidden, hidden), activation), (self._classifier(last), None)
+        return (self._dense(name, inputs or hidden, hidden), activation), (self._classifier(last), None)
 
     def _classifier(self, name: str) -> Dense:
         told = self._is
