@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from functools import cache
@@ -225,6 +226,15 @@ def test_nothing_grows_beyond_reading(module: str):
             assert length <= LONGEST_FUNCTION, f"{module}: {node.name} has {length} lines"
 
 
+def text_of(node: ast.expr, module: str) -> str | None:
+    """The text that an argument is, by itself or by the name of a constant."""
+    if isinstance(node, ast.Name) and node.id.isupper():
+        value = getattr(importlib.import_module(name_of(module)), node.id, None)
+    else:
+        value = node.value if isinstance(node, ast.Constant) else None
+    return value if isinstance(value, str) else None
+
+
 def test_every_reason_a_message_can_be_refused_for_is_known_to_the_metrics():
     """Each `InvalidMessage("reason", …)` and `Rejection("stage", "reason", …)` in the code has its series."""
     known = {(stage, reason) for stage, reasons in REASONS.items() for reason in reasons}
@@ -233,10 +243,12 @@ def test_every_reason_a_message_can_be_refused_for_is_known_to_the_metrics():
         for node in ast.walk(tree(module)):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
                 continue
-            words = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            if node.func.id not in ("InvalidMessage", "Rejection"):
+                continue
+            words = [word for a in node.args if (word := text_of(a, module)) is not None]
             if node.func.id == "InvalidMessage" and words:
                 raised.add(("decode", words[0]))
-            elif node.func.id == "Rejection" and len(words) >= 2:
+            elif len(words) >= 2:
                 raised.add((words[0], words[1]))
     assert {reason for _, reason in raised} >= {"missing-field", "model-error", "tombstone", "result-too-large"}
     assert raised <= known

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry
 
+from worker import forms
 from worker.delivery import AtLeastOnce, ExactlyOnce
+from worker.forms import Forms
 from worker.health import Health
 from worker.http import HttpServer
 from worker.kafka import clients, topics
@@ -20,9 +22,6 @@ from worker.loop import Bounds, Loop, Steps
 from worker.metrics import Metrics
 from worker.opening import DEFAULT_BUNDLE, Model, bundle_folder, open_model
 from worker.pipeline.breaker import Breaker
-from worker.pipeline.decode import json_decoder, text_decoder
-from worker.pipeline.encode import Encoder
-from worker.pipeline.error_headers import connect_headers, spring_headers
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Forward, Rejection, Skip
 from worker.pipeline.repeats import Repeats
@@ -31,18 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config import InputSettings, Settings
-    from worker.pipeline.decode import Decoder
-    from worker.pipeline.error_headers import ErrorHeaders
     from worker.ports import Delivery, Sink, Source
 
-__all__ = ["DEFAULT_BUNDLE", "Model", "Worker", "bundle_folder", "decoder", "open_model", "tombstone"]
+__all__ = ["DEFAULT_BUNDLE", "Model", "Worker", "bundle_folder", "open_model", "tombstone"]
 log = structlog.get_logger("winnow")
-
-
-def decoder(settings: InputSettings) -> Decoder:
-    if settings.format == "text":
-        return text_decoder(settings.max_bytes, settings.max_characters)
-    return json_decoder(settings.text_pointer, settings.id_pointer, settings.max_bytes, settings.max_characters)
 
 
 def tombstone(settings: InputSettings) -> Skip | Forward | Rejection:
@@ -51,11 +42,6 @@ def tombstone(settings: InputSettings) -> Skip | Forward | Rejection:
     if settings.tombstones == "forward":
         return Forward()
     return Rejection("decode", "tombstone", "The message has no value.", "InvalidMessage")
-
-
-def error_headers(settings: Settings) -> ErrorHeaders:
-    """What dead letters are told by."""
-    return connect_headers if settings.dead_letters.headers == "connect" else spring_headers(settings.kafka.group_id)
 
 
 class Worker:
@@ -79,7 +65,9 @@ class Worker:
         self.model = open_model(settings.model, settings.entities, settings.decision)
         self.metrics = Metrics(self.registry, self.model.answers, self.model.types, self.model.exits)
         self.metrics.describe(self.model.identity, self.model.lanes)
-        limit = topics.prepare(settings.kafka) if source is None or sink is None else None
+        self._forms = Forms(settings, registers=sink is None)
+        forms.topics(settings, self.model)  # a route that cannot be is refused before topics are created for it
+        limit = topics.prepare(settings.kafka, settings.result_topics) if source is None or sink is None else None
         self._write_bounds = clients.write_bounds(settings.output.max_bytes, limit)
         self.lanes = Lanes(self.model.classifier, self.model.lanes, clock, settings.model.run_timeout_ms / 1000)
         self._source = source or KafkaSource(settings.kafka)
@@ -108,6 +96,7 @@ class Worker:
             http_port=self.http.port if self.http else None,
         )
         self.loop.run(stopping)
+        self._forms.close()
         log.info("worker stopped")
         if self.http is not None:
             self.http.close()
@@ -116,6 +105,7 @@ class Worker:
         """Leave the group after a fatal error, so that others take over soon; nothing is committed."""
         self._delivery.close()
         self._source.close()
+        self._forms.close()
         if self.http is not None:
             self.http.close()
 
@@ -137,20 +127,14 @@ class Worker:
 
     def _steps(self) -> Steps:
         settings, model = self._settings, self.model
-        batching, output = settings.batching, settings.output
+        batching = settings.batching
         return Steps(
-            decoder(settings.input),
+            self._forms.decoder(),
             model.tokenizer,
             model.batcher(batching, batching.max_delay_ms / 1000),
             self.lanes,
             Ledger(),
-            Encoder(
-                model.identity,
-                output.all_scores,
-                settings.kafka.pass_headers,
-                self._write_bounds.record,
-                error_headers(settings),
-            ),
+            self._forms.encoder(model, self._write_bounds.record),
             model.windows(batching),
             Repeats(settings.cache.max_bytes) if settings.cache.max_bytes and model.repeatable else None,
         )

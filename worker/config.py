@@ -11,7 +11,7 @@ import json
 import os
 import re
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_origin
 
 from pydantic import ValidationError, model_validator
 from pydantic_settings import (
@@ -22,8 +22,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from worker.combinations import check_forms, check_routes
 from worker.config_providers import is_reference
 from worker.errors import ConfigError
+from worker.kafka.registry import FORMATS
 from worker.sections import (
     OWNED_PROPERTIES,
     BatchingSettings,
@@ -36,11 +38,13 @@ from worker.sections import (
     LoggingSettings,
     ModelSettings,
     OutputSettings,
-    Properties,
+    RegistrySettings,
+    RoutingSettings,
     Section,
     ServingSettings,
     ShutdownSettings,
 )
+from worker.setting_types import Properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,6 +65,8 @@ __all__ = [
     "LoggingSettings",
     "ModelSettings",
     "OutputSettings",
+    "RegistrySettings",
+    "RoutingSettings",
     "Section",
     "ServingSettings",
     "Settings",
@@ -88,6 +94,8 @@ SECRET_WORDS = (
 _URL_WITH_LOGIN = re.compile(r"://[^/\s]*@")
 MASK = "********"
 DEFAULT_POLL_INTERVAL_MS = 300_000
+REGISTRY_ATTEMPTS = 3
+"""Times that the registry is asked, while the poll thread waits."""
 
 
 class Settings(BaseSettings):
@@ -104,6 +112,8 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     input: InputSettings = InputSettings()
     output: OutputSettings = OutputSettings()
+    routing: RoutingSettings = RoutingSettings()
+    registry: RegistrySettings = RegistrySettings()
     dead_letters: DeadLetterSettings = DeadLetterSettings()
     batching: BatchingSettings = BatchingSettings()
     model: ModelSettings = ModelSettings()
@@ -116,7 +126,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _within_the_poll_interval(self) -> Settings:
-        """Neither a drain nor a revoke polls: one that lasts longer than the group waits would lose the partitions."""
+        """Drains, revokes and waits for a registry do not poll: too long a one would lose the partitions."""
         name = "max.poll.interval.ms"
         properties = self.kafka.properties | self.kafka.consumer_properties
         try:
@@ -126,7 +136,26 @@ class Settings(BaseSettings):
         for setting in ("drain_ms", "revoke_ms"):
             if getattr(self.shutdown, setting) >= interval:
                 raise ValueError(f"shutdown.{setting} must be below {name}, which is {interval}")
+        if self.input.format in FORMATS and REGISTRY_ATTEMPTS * self.registry.timeout_ms >= interval:
+            attempts = f"which an answer has {REGISTRY_ATTEMPTS} times,"
+            raise ValueError(f"registry.timeout_ms, {attempts} must be below a third of {name}, which is {interval}")
         return self
+
+    @model_validator(mode="after")
+    def _combine(self) -> Settings:
+        check_routes(self.kafka, self.decision, self.routing)
+        check_forms(self.input, self.output, self.registry)
+        return self
+
+    @property
+    def result_topics(self) -> tuple[str, ...]:
+        """Where results go: `kafka.output_topic` first, then those of routes, each once."""
+        return tuple(dict.fromkeys([self.kafka.output_topic, *self.routing.topics.values()]))
+
+    @property
+    def written_topics(self) -> tuple[str, ...]:
+        """The same, and the dead-letter topic."""
+        return (*self.result_topics, self.kafka.dead_letter_topic)
 
 
 def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
@@ -165,7 +194,7 @@ def load(path: Path | None = None, assignments: Iterable[str] = ()) -> Settings:
 
 def _not_json() -> str | None:
     """The first variable that should hold a table and does not: the library names the section alone."""
-    tables = [name for name, field in reference() if field.annotation == Properties]
+    tables = [name for name, field in reference() if get_origin(field.annotation) is dict]
     for variable in map(environment_name, [*Settings.model_fields, *tables]):
         try:
             json.loads(os.environ.get(variable, "{}"))
@@ -193,11 +222,12 @@ def environment() -> Mapping[str, str]:
 
 def masked(settings: Settings) -> dict[str, Any]:
     """All values as JSON can hold them; secrets in tables of properties replaced, references to them not."""
-    sections = settings.model_dump(mode="json")
-    return {
-        section: {name: _mask(value) if isinstance(value, dict) else value for name, value in values.items()}
-        for section, values in sections.items()
-    }
+    values = settings.model_dump(mode="json")
+    for setting, field in reference():
+        section, _, name = setting.partition(".")
+        if field.annotation == Properties:
+            values[section][name] = _mask(values[section][name])
+    return values
 
 
 def _mask(properties: dict[str, Any]) -> dict[str, Any]:

@@ -30,8 +30,9 @@ TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 # Every reason a message can be refused for, so that each series starts at zero.
 REASONS = {
     "decode": (
-        "tombstone", "empty", "empty-text", "invalid-headers", "invalid-id", "invalid-json", "invalid-utf8",
-        "missing-field", "too-large", "wrong-type",
+        "tombstone", "empty", "empty-text", "field-exists", "invalid-cloudevent", "invalid-header-value",
+        "invalid-framing", "invalid-headers", "invalid-id", "invalid-json", "invalid-payload", "invalid-utf8",
+        "missing-field", "not-an-object", "too-large", "unknown-schema", "wrong-type",
     ),
     "tokenize": ("no-tokens", "tokenizer-error"),
     "infer": ("model-error",),

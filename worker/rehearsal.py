@@ -7,13 +7,13 @@ from contextlib import ExitStack, closing
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from worker.app import decoder, error_headers, open_model, tombstone
+from worker.app import open_model, tombstone
+from worker.forms import Forms
 from worker.kafka.clients import write_bounds
 from worker.kafka.reading import Extent, Reading
 from worker.kafka.tools import fair_shares
 from worker.offline import Offline
 from worker.pipeline.decode import decoded
-from worker.pipeline.encode import Encoder
 from worker.pipeline.messages import Classification, Destination, Request, Result
 
 if TYPE_CHECKING:
@@ -46,10 +46,8 @@ class Rehearsed(NamedTuple):
     record: Record
     outgoing: Outgoing | None
     """None where nothing would be written."""
-    topic: str | None
-    """Where it would go."""
     partition: int | None
-    """Its number there; None: by the key."""
+    """The number of the one it would go to; None: by the key."""
     said: Classification | None
     """Of results."""
     rejection: Rejection | None
@@ -78,7 +76,7 @@ def rehearse(settings: Settings, messages: int, start: Start) -> Iterator[Rehear
     with ExitStack() as stack:
         reading = stack.enter_context(closing(Reading(kafka)))
         partitions = reading.partitions(kafka.input_topics)
-        limit = reading.size_limit((kafka.output_topic, kafka.dead_letter_topic))
+        limit = reading.size_limit(settings.written_topics)
         records = list(_records(reading, partitions, _begins(settings, reading, partitions, start), messages, start))
         actors = stack.enter_context(closing(_Actors(settings, limit)))
         yield from actors(records)
@@ -121,15 +119,12 @@ class _Actors:
     """The worker's own parts."""
 
     def __init__(self, settings: Settings, limit: int | None) -> None:
-        kafka, output = settings.kafka, settings.output
         model = open_model(settings.model, settings.entities, settings.decision)
-        self._decode, self._tombstone = decoder(settings.input), tombstone(settings.input)
-        bound = write_bounds(output.max_bytes, limit).record
-        headers = error_headers(settings)
-        self._encode = Encoder(model.identity, output.all_scores, kafka.pass_headers, bound, headers)
+        self._forms = forms = Forms(settings)
+        self._decode, self._tombstone = forms.decoder(), tombstone(settings.input)
+        self._encode = forms.encoder(model, write_bounds(settings.output.max_bytes, limit).record)
         self._offline = Offline(model, settings.batching)
-        self._topics = {Destination.OUTPUT: kafka.output_topic, Destination.DEAD_LETTER: kafka.dead_letter_topic}
-        self._by_source = kafka.output_partition == "source"
+        self._by_source = settings.kafka.output_partition == "source"
 
     def __call__(self, records: Sequence[Record]) -> Iterator[Rehearsed]:
         found = [decoded(record, self._decode, self._tombstone) for record in records]
@@ -139,16 +134,14 @@ class _Actors:
 
     def close(self) -> None:
         self._offline.close()
+        self._forms.close()
 
     def _rehearsed(self, record: Record, outcome: Outcome) -> Rehearsed:
         outgoing, rejection = self._encode(record, outcome)
         result = outcome if isinstance(outcome, Result) and rejection is None else None
         said, text = (None, "") if result is None else (result.classification, result.request.text)
-        if outgoing is None:
-            return Rehearsed(record, None, None, None, said, rejection, text)
-        by_source = self._by_source and outgoing.destination is Destination.OUTPUT
-        partition = record.partition if by_source else None
-        return Rehearsed(record, outgoing, self._topics[outgoing.destination], partition, said, rejection, text)
+        by_source = self._by_source and outgoing is not None and outgoing.destination is Destination.OUTPUT
+        return Rehearsed(record, outgoing, record.partition if by_source else None, said, rejection, text)
 
 
 def counted(found: Sequence[Rehearsed]) -> Counter[str]:

@@ -5,30 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    FiniteFloat,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 from pydantic_settings import NoDecode
 
-from worker.pipeline.decode import pointer
+from worker.pipeline.decision import ACTIONS
+from worker.setting_types import InputTopic, Pointer, Properties, Split, Topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-_Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
-InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
-Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
-Property = Annotated[str | int | float | bool, BeforeValidator(lambda value: _checked_property(value))]
-Properties = dict[str, Property]
 
 DEFAULT_COMBINE: Final = "mean"
 LEAST_CACHE_BYTES = 1_048_576
@@ -71,7 +55,7 @@ class KafkaSettings(Section):
     """`consumer` is the protocol of KIP-848, for brokers from 4.0 on; `classic` works with all."""
     group_instance_id: str | None = None
     """Static membership: a name of this worker that outlives restarts. Each worker needs its own."""
-    input_topics: Annotated[tuple[InputTopic, ...], _Split, NoDecode, Field(min_length=1)] = ("messages",)
+    input_topics: Annotated[tuple[InputTopic, ...], Split, NoDecode, Field(min_length=1)] = ("messages",)
     """Topics to read; an entry that starts with `^` is a regular expression over topic names."""
     output_topic: Topic = "messages.labelled"
     """Topic of the results."""
@@ -85,7 +69,7 @@ class KafkaSettings(Section):
     """Replicas of topics that are created; -1 is the brokers' default."""
     output_partition: Literal["key", "source"] = "key"
     """Of results. `key`: by the key, as the Java clients do (murmur2). `source`: the source partition's number."""
-    pass_headers: Annotated[tuple[str, ...], _Split, NoDecode] = ("traceparent", "tracestate")
+    pass_headers: Annotated[tuple[str, ...], Split, NoDecode] = ("traceparent", "tracestate")
     """Headers that results take over from their messages; `*` for all. Dead letters take over all."""
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
     """`exactly-once`: results, dead letters and offsets in one transaction; readers need `read_committed`."""
@@ -163,12 +147,18 @@ class KafkaSettings(Section):
 
 
 class InputSettings(Section):
-    format: Literal["json", "text"] = "json"
-    """`json`: a JSON document, of 1,024 levels at most, has the text. `text`: the whole value is the text, in UTF-8."""
+    format: Literal["json", "text", "avro", "protobuf", "json-schema"] = "json"
+    """`json`: a document of 1,024 levels at most; `text`: the value is the text, in UTF-8; others: see `registry`."""
+    envelope: Literal["none", "cloudevents"] = "none"
+    """`cloudevents`: messages are CloudEvents 1.0, structured or binary: the text is in their data."""
     text_pointer: Pointer = "/text"
     """JSON Pointer (RFC 6901) to the text."""
     id_pointer: Pointer | None = "/id"
     """JSON Pointer to the id. Without one it is `topic-partition-offset`; ids over 512 characters are refused."""
+    id_header: Annotated[str | None, Field(min_length=1)] = None
+    """Header with the id, in UTF-8; where a message has it, it goes before `id_pointer` and an event's id."""
+    metadata_headers: Annotated[tuple[str, ...], Split, NoDecode] = ()
+    """Headers whose values, in UTF-8, are in the result's `metadata`; of equal names the last one counts."""
     max_bytes: Annotated[int, Field(ge=1)] = 262_144
     """Larger messages become dead letters, unparsed."""
     max_characters: Annotated[int, Field(ge=16)] = 20_000
@@ -178,10 +168,70 @@ class InputSettings(Section):
 
 
 class OutputSettings(Section):
+    format: Literal["json", "avro", "protobuf", "json-schema"] = "json"
+    """Of results; all but `json` by a schema registry, see `registry`."""
+    content: Literal["result", "enriched"] = "result"
+    """`enriched`: the message's own JSON object, byte for byte, with the result as its last member."""
+    field: Annotated[str, Field(min_length=1)] = "winnow"
+    """Enriched: the name of that member; messages that have one already become dead letters."""
+    envelope: Literal["none", "cloudevents-structured", "cloudevents-binary"] = "none"
+    """Results as CloudEvents 1.0: all in the value, or the attributes in headers."""
+    cloudevents_source: Annotated[str, Field(min_length=1)] = "winnow"
+    """The attribute `source` of such events, a URI reference."""
     all_scores: bool = False
     """Results carry the score of every label, not of the chosen one alone."""
     max_bytes: Annotated[int, Field(ge=4_096, le=1_000_000_000)] = 1_000_000
     """Bound on a written record; a lower `max.message.bytes` of a topic that is written holds where it is known."""
+
+
+class RoutingSettings(Section):
+    """Results to topics of their own; all others, and tombstones, go to `kafka.output_topic`."""
+
+    by: Literal["label", "action"] = "label"
+    """What decides: the result's label (of several the best), or its action."""
+    topics: dict[str, Topic] = {}
+    """Topic by label, or by action: `{ spam = "quarantine" }`."""
+
+    @model_validator(mode="after")
+    def _known(self) -> RoutingSettings:
+        unknown = sorted(self.topics.keys() - set(ACTIONS)) if self.by == "action" else []
+        if unknown:
+            raise ValueError(f"routing.topics has {unknown[0]!r}, which is no action; there are {', '.join(ACTIONS)}")
+        if self.by == "action" and not self.topics:
+            raise ValueError('routing.by = "action" has no meaning without routing.topics')
+        return self
+
+
+class RegistrySettings(Section):
+    """A schema registry, for the formats `avro`, `protobuf` and `json-schema`. Needs the extra `registry`."""
+
+    url: str | None = None
+    """Its address, as Confluent's clients take it; several are separated by commas."""
+    properties: Properties = {}
+    """More of confluent-kafka's SchemaRegistryClient: `basic.auth.user.info`, `ssl.ca.location`, …."""
+    auto_register: bool = False
+    """Register the schema of results at start where it is missing, instead of refusing."""
+    subjects: Literal["topic", "record", "topic-record"] = "topic"
+    """How subjects are named: `TOPIC-value`, by the record's name, or by both."""
+    timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 10_000
+    """How long to wait for an answer of the registry."""
+
+    @field_validator("url")
+    @classmethod
+    def _addresses(cls, url: str | None) -> str | None:
+        for one in [] if url is None else url.split(","):
+            if not re.match(r"\s*https?://[^@]+\s*$", one):
+                raise ValueError(
+                    "it is no http:// or https:// address without a login, which has its place in registry.properties"
+                )
+        return url
+
+    @field_validator("properties")
+    @classmethod
+    def _not_owned(cls, properties: Properties) -> Properties:
+        for name in properties.keys() & {"url", "timeout"}:
+            raise ValueError(f"{name!r} cannot be set here: set registry.{'url' if name == 'url' else 'timeout_ms'}")
+        return properties
 
 
 class DeadLetterSettings(Section):
@@ -250,7 +300,7 @@ class EntitySettings(Section):
 
     aggregation: Literal["none", "simple", "first", "average", "max"] = "simple"
     """How tokens become entities, as transformers' pipeline names it. `none` gives each token with its tag."""
-    types: Annotated[tuple[str, ...], _Split, NoDecode] = ()
+    types: Annotated[tuple[str, ...], Split, NoDecode] = ()
     """Types to give, e.g. `["PER", "LOC"]`; empty for all."""
     min_score: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Entities with a lower score are left out."""
@@ -269,7 +319,7 @@ class DecisionSettings(Section):
     """Adds `action` to results: `accept` from this score on, below it `review` or `reject`."""
     review_score: FiniteFloat | None = None
     """`review` from this score on, at most `accept_score`; None: what is not accepted is rejected."""
-    unwanted_labels: Annotated[tuple[str, ...], _Split, NoDecode] = ()
+    unwanted_labels: Annotated[tuple[str, ...], Split, NoDecode] = ()
     """The action goes by the result's `score`, or, with these labels, by 1 minus the highest score of one of them."""
 
     @model_validator(mode="after")
@@ -326,17 +376,6 @@ class LoggingSettings(Section):
     """Least level that is logged."""
     format: Literal["auto", "json", "console"] = "auto"
     """`auto`: colours in a terminal, JSON lines elsewhere."""
-
-
-def _checked_pointer(path: str) -> str:
-    pointer(path)
-    return path
-
-
-def _checked_property(value: object) -> object:
-    if not isinstance(value, str | int | float | bool):
-        raise ValueError("a property is a text, a number, true or false")
-    return value
 
 
 def _check_pattern(pattern: str, written: Iterable[str]) -> None:

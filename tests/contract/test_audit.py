@@ -20,8 +20,8 @@ from worker.config import Settings, load
 from worker.errors import BrokerError, TopicError
 from worker.kafka.reading import Reading
 from worker.kafka.tools import Feeder
-from worker.pipeline.encode import Encoder
-from worker.pipeline.messages import Classification, Destination, Rejection, Request, Result
+from worker.pipeline.encode import Encoder, Topics
+from worker.pipeline.messages import Classification, Rejection, Request, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,6 @@ SECONDS = 30.0
 NO_SCORES = Options(scores=False)
 SAID = Result(Request("1", "text", False), Classification("ham", 0.9, {}), False, 3)
 INVALID = Rejection("decode", "invalid-json", "The value is not JSON at character 3.", "InvalidMessage")
-ENCODE = Encoder(MODEL, False, (), 100_000)
 
 
 class Route(NamedTuple):
@@ -78,11 +77,11 @@ class Route(NamedTuple):
         assert producer.flush(SECONDS) == 0
 
     def answer(self, producer: Producer, *offsets: int, outcome: Outcome = SAID) -> None:
+        encode = Encoder(MODEL, False, (), 100_000, topics=Topics(self.output, self.dead))
         for offset in offsets:
-            outgoing, _ = ENCODE(record(offset, b"text", topic=self.input), outcome)
+            outgoing, _ = encode(record(offset, b"text", topic=self.input), outcome)
             assert outgoing is not None
-            topic = self.output if outgoing.destination is Destination.OUTPUT else self.dead
-            producer.produce(topic, outgoing.value, outgoing.key, headers=outgoing.headers)
+            producer.produce(outgoing.topic, outgoing.value, outgoing.key, headers=outgoing.headers)
         assert producer.flush(SECONDS) == 0
 
     def commit(self, offset: int) -> None:

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
     from worker.ports import Sink
 
 
-def outgoing(value: bytes | None, destination: Destination = Destination.OUTPUT, key: bytes | None = b"k", headers=()):
-    return Outgoing(destination, key, value, list(headers), ("in", 0))
+def outgoing(
+    world: World,
+    value: bytes | None,
+    destination: Destination = Destination.OUTPUT,
+    key: bytes | None = b"k",
+    headers=(),
+) -> Outgoing:
+    return Outgoing(destination, world.topics[destination], key, value, list(headers), ("in", 0))
 
 
 def acknowledged(sink: Sink, count: Callable[[], int], wanted: int) -> None:
@@ -30,7 +36,7 @@ def test_each_record_is_acknowledged_once_and_from_poll(world: World):
     sink = world.sink()
     done: list[int] = []
     for number in range(50):
-        sink.send(outgoing(b"%d" % number), lambda number=number: done.append(number))
+        sink.send(outgoing(world, b"%d" % number), lambda number=number: done.append(number))
     assert done == []
     acknowledged(sink, lambda: len(done), 50)
     for _ in range(5):
@@ -43,10 +49,10 @@ def test_what_is_written_is_what_was_sent(world: World):
     """Key, value, headers and tombstones arrive as they are, each at its destination."""
     headers: Headers = [("a", b"1"), ("a", b"2"), ("none", None), ("bytes", b"\xff\x00")]
     sent = [
-        outgoing(b"result", Destination.OUTPUT, b"key", headers),
-        outgoing(None, Destination.OUTPUT, b"tombstone"),
-        outgoing(b"dead", Destination.DEAD_LETTER, None, headers),
-        outgoing(None, Destination.DEAD_LETTER, None),
+        outgoing(world, b"result", Destination.OUTPUT, b"key", headers),
+        outgoing(world, None, Destination.OUTPUT, b"tombstone"),
+        outgoing(world, b"dead", Destination.DEAD_LETTER, None, headers),
+        outgoing(world, None, Destination.DEAD_LETTER, None),
     ]
     sink = world.sink()
     done: list[Outgoing] = []
@@ -62,7 +68,7 @@ def test_a_closed_sink_acknowledges_nothing_more(world: World):
     """`close` gives up what is not acknowledged: no late `delivered`, and no error."""
     sink = world.sink()
     done: list[int] = []
-    sink.send(outgoing(b"a"), lambda: done.append(1))
+    sink.send(outgoing(world, b"a"), lambda: done.append(1))
     sink.close()
     before = len(done)
     assert before <= 1

@@ -35,6 +35,12 @@ class Place:
     def transactions(self, **changes: object) -> KafkaTransactions:
         return KafkaTransactions(self.settings.model_copy(update=changes), 1_000_000, time.monotonic)
 
+    def result(self, value: bytes) -> Outgoing:
+        return Outgoing(Destination.OUTPUT, self.settings.output_topic, b"key", value, [], ("in", 0))
+
+    def dead_letter(self, value: bytes) -> Outgoing:
+        return Outgoing(Destination.DEAD_LETTER, self.settings.dead_letter_topic, b"key", value, [], ("in", 0))
+
     def seen(self) -> list[bytes]:
         """All values that are visible, of results and dead letters."""
         consumer = Consumer(
@@ -111,14 +117,10 @@ def again(call: Callable[..., None], *arguments: object) -> None:
             return
 
 
-def result(value: bytes, destination: Destination = Destination.OUTPUT) -> Outgoing:
-    return Outgoing(destination, b"key", value, [], ("in", 0))
-
-
 def test_results_dead_letters_and_offsets_count_together(place, member):
     transactions = place.transactions()
-    transactions.send(result(b"a result"))
-    transactions.send(result(b"a dead letter", Destination.DEAD_LETTER))
+    transactions.send(place.result(b"a result"))
+    transactions.send(place.dead_letter(b"a dead letter"))
     again(transactions.send_offsets, {(place.input, 0): 2}, member.source.membership())
     assert place.seen() == []
     again(transactions.commit)
@@ -128,10 +130,10 @@ def test_results_dead_letters_and_offsets_count_together(place, member):
 
 def test_what_is_aborted_is_never_seen(place, member):
     transactions = place.transactions()
-    transactions.send(result(b"aborted"))
+    transactions.send(place.result(b"aborted"))
     again(transactions.send_offsets, {(place.input, 0): 7}, member.source.membership())
     again(transactions.abort)
-    transactions.send(result(b"committed"))
+    transactions.send(place.result(b"committed"))
     again(transactions.send_offsets, {(place.input, 0): 1}, member.source.membership())
     again(transactions.commit)
     assert place.seen() == [b"committed"]
@@ -140,11 +142,11 @@ def test_what_is_aborted_is_never_seen(place, member):
 
 def test_a_successor_ends_the_transaction_of_the_one_before(place):
     first = place.transactions()
-    first.send(result(b"of the first"))
+    first.send(place.result(b"of the first"))
     second = place.transactions()
     with pytest.raises(BrokerError, match=r"Another worker uses the transactional\.id"):
         again(first.commit)
-    second.send(result(b"of the second"))
+    second.send(place.result(b"of the second"))
     again(second.commit)
     assert place.seen() == [b"of the second"]
 
@@ -152,12 +154,12 @@ def test_a_successor_ends_the_transaction_of_the_one_before(place):
 def test_a_transaction_older_than_its_timeout_takes_a_new_producer(place):
     """The coordinator looks for those once a second here, and writes that it has aborted them."""
     transactions = place.transactions(producer_properties={"transaction.timeout.ms": 1000})
-    transactions.send(result(b"too slow"))
+    transactions.send(place.result(b"too slow"))
     until(lambda: place.stable() == 2)
     with pytest.raises((RenewalNeeded, AbortNeeded)):
         again(transactions.commit)
     again(transactions.renew)
-    transactions.send(result(b"again"))
+    transactions.send(place.result(b"again"))
     again(transactions.commit)
     assert place.seen() == [b"again"]
 
@@ -170,7 +172,7 @@ def test_offsets_of_an_earlier_generation_are_refused(place, member):
     member.source.close()
     until(lambda: other.owned, other)
     transactions = place.transactions()
-    transactions.send(result(b"of a zombie"))
+    transactions.send(place.result(b"of a zombie"))
     with pytest.raises((AbortNeeded, RenewalNeeded)):
         again(transactions.send_offsets, {(place.input, 0): 5}, stale)
     again(transactions.abort)
@@ -190,7 +192,7 @@ def test_who_is_no_member_has_no_membership(place, member):
 
 def test_close_leaves_nothing_open(place):
     transactions = place.transactions()
-    transactions.send(result(b"given up"))
+    transactions.send(place.result(b"given up"))
     transactions.close()
     assert place.seen() == []
 

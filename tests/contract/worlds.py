@@ -38,6 +38,8 @@ class World(Protocol):
     """Where a source reads and a sink writes, from outside."""
 
     topic: str
+    topics: dict[Destination, str]
+    """Those that are written."""
 
     def append(self, value: bytes | None, partition: int = 0, key: bytes | None = None, headers: Headers = ..., timestamp: int = ...) -> None: ...  # fmt: skip  # noqa: E501
 
@@ -59,6 +61,7 @@ class World(Protocol):
 class MemoryWorld:
     def __init__(self) -> None:
         self.topic = "in"
+        self.topics = {destination: destination.value for destination in Destination}
         self.log = MemoryLog()
         self.sinks: list[MemorySink] = []
 
@@ -88,7 +91,7 @@ class MemoryWorld:
         return self.sinks[-1]
 
     def written(self, destination: Destination, count: int) -> list[Written]:
-        sent = [o for sink in self.sinks for o in sink.sent if o.destination is destination]
+        sent = [o for sink in self.sinks for o in sink.sent if o.topic == self.topics[destination]]
         return [Written(o.key, o.value, o.headers) for o in sent]
 
     def end(self) -> None:
@@ -108,6 +111,10 @@ class KafkaWorld:
             consumer_properties={"fetch.wait.max.ms": 10}
             | ({"session.timeout.ms": 6_000, "heartbeat.interval.ms": 200} if protocol == "classic" else {}),
         )
+        settings = self.settings
+        self.topics = {
+            Destination.OUTPUT: settings.output_topic, Destination.DEAD_LETTER: settings.dead_letter_topic
+        }  # fmt: skip
         self.producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "linger.ms": 0, "acks": "all"})
         self.open: list[Source | Sink] = []
 
@@ -137,11 +144,9 @@ class KafkaWorld:
         return sink
 
     def written(self, destination: Destination, count: int) -> list[Written]:
-        dead = destination is Destination.DEAD_LETTER
-        topic = self.settings.dead_letter_topic if dead else self.settings.output_topic
         settings = {"bootstrap.servers": self.settings.bootstrap_servers, "group.id": "none", "fetch.wait.max.ms": 10}
         reading = Consumer(settings)
-        reading.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        reading.assign([TopicPartition(self.topics[destination], 0, OFFSET_BEGINNING)])
         found: list[Record] = []
         deadline = monotonic() + SECONDS
         while len(found) < count and monotonic() < deadline:

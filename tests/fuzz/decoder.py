@@ -17,8 +17,10 @@ with atheris.instrument_imports():
 
     from worker.errors import InvalidMessage
     from worker.opening import DEFAULT_BUNDLE
-    from worker.pipeline.decode import json_decoder, text_decoder
+    from worker.pipeline.decode import document_decoder, event_decoder, json_decoder, text_decoder
     from worker.pipeline.encode import Encoder, ModelIdentity
+    from worker.pipeline.enrich import enrichable, with_member
+    from worker.pipeline.json_text import parse
     from worker.pipeline.messages import Classification, Record, Rejection, Request, Result
     from worker.pipeline.tokenization import TextTokenizer, tokenize_each
 
@@ -28,8 +30,12 @@ DECODERS = (
     json_decoder("/a~1b/0/~0", None, MAX_BYTES, MAX_CHARACTERS),
     json_decoder("", "", MAX_BYTES, MAX_CHARACTERS),
     text_decoder(MAX_BYTES, MAX_CHARACTERS),
+    lambda record: EVENTS(record._replace(headers=STRUCTURED)),
 )
-"""Of a field with an id, of a nested field, of a document that is nothing but the text, of plain text."""
+"""Of a field with an id, of a nested field, of a document that is nothing but the text, of plain text, of events."""
+EVENTS = event_decoder("/text", MAX_BYTES, MAX_CHARACTERS, parse)
+STRUCTURED = [("content-type", b"application/cloudevents+json")]
+TO_ENRICH = document_decoder("/text", "/id", MAX_BYTES, MAX_CHARACTERS, enrichable("winnow"))
 ENCODE = Encoder(ModelIdentity("fuzzed", "0123456789ab"), True, ["*"], MAX_WRITTEN)
 TOKENIZE = TextTokenizer((DEFAULT_BUNDLE / "tokenizer.json").read_text("utf-8"), 64)
 EVERY = 50
@@ -50,6 +56,13 @@ class Target:
                 self.request(record, found)
             else:
                 self.refusal(record, found)
+        if isinstance(outcome(TO_ENRICH, record), Request):
+            self.enriched(value)
+
+    def enriched(self, value: bytes) -> None:
+        found = with_member(value, "winnow", b"17")
+        if orjson.loads(found) != orjson.loads(value) | {"winnow": 17} or not found.startswith(value.rstrip()[:-1]):
+            raise AssertionError("a message that was changed more than by its result")
 
     def request(self, record: Record, request: Request) -> None:
         if len(request.text) > MAX_CHARACTERS or not request.text.strip():
@@ -91,6 +104,8 @@ SEEDS = (
     '{"id": 7, "text": "مرحبا \\ud83d\\ude00 \\u0000 \\u202e é"}'.encode(),
     b'{"a/b": [{"~": "nested text"}], "id": null}',
     b'"only a string"',
+    b'{"specversion": "1.0", "id": "e", "source": "/s", "type": "t", "data": {"text": "of an event", "winnow": 1}}',
+    b'{"specversion": "1.0", "id": "e", "source": "/s", "type": "t", "data_base64": "eyJ0ZXh0IjogIngifQ=="}',
     b'{"id": {}, "text": ["not", "a", "string"]}',
     b'{"id": 123456789012345678901234567890, "text": " \\t\\n "}',
     b"[" * 200 + b"]" * 200,
@@ -101,6 +116,10 @@ SEEDS = (
 WORDS = (
     '"id":',
     '"text":',
+    '"winnow":',
+    '"specversion":"1.0"',
+    '"data":',
+    '"data_base64":',
     '"a/b":[{"~":',
     "\\\\u0000",
     "\\\\ud800",

@@ -14,11 +14,12 @@ from tests.kit import MODEL, record, says
 from worker.audit import Options, answers, check
 from worker.audit.accounts import Answer, Today
 from worker.audit.auditing import Audit, Scope
-from worker.errors import AuditError, TopicError
+from worker.errors import AuditError, InvalidMessage, TopicError
 from worker.letters import Source
 from worker.pipeline.encode import Encoder, ModelIdentity
+from worker.pipeline.encode import Topics as Written
 from worker.pipeline.error_headers import spring_headers
-from worker.pipeline.messages import Destination, Record, Rejection, Request, Result
+from worker.pipeline.messages import Record, Rejection, Request, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Outcome, Partition
 
 INVALID = Rejection("decode", "invalid-json", "The value is not JSON at character 3.", "InvalidMessage")
-SCOPE = Scope(("in",), "out", "dead", group="group", passing=frozenset({"model-error"}))
+SCOPE = Scope(("in",), ("out",), "dead", group="group", passing=frozenset({"model-error"}))
 headers = st.lists(st.tuples(st.text(max_size=20), st.none() | st.binary(max_size=20)), max_size=6)
 
 
@@ -93,11 +94,15 @@ class StubAgain:
         for one in records:
             outgoing, rejection = ENCODE(one, outcome(one))
             reason = None if rejection is None else rejection.reason
-            digest = answers.result_digest(one.key, outgoing.value or b"") if outgoing and reason is None else None
+            digest = (
+                answers.result_digest(outgoing.topic, one.key, outgoing.value or b"")
+                if outgoing and reason is None
+                else None
+            )
             yield one, Today(digest, reason)
 
 
-ENCODE = Encoder(MODEL, False, (), 100_000)
+ENCODE = Encoder(MODEL, False, (), 100_000, topics=Written("out", "dead"))
 
 
 def outcome(one: Record) -> Outcome:
@@ -109,8 +114,7 @@ def answer(topics: Topics, one: Record, encode: Encoder = ENCODE, place: int = 0
     """What a worker writes for a message."""
     outgoing, _ = encode(one, outcome_ or outcome(one))
     assert outgoing is not None
-    topic = "out" if outgoing.destination is Destination.OUTPUT else "dead"
-    topics.add(topic, place, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
+    topics.add(outgoing.topic, place, key=outgoing.key, value=outgoing.value, headers=outgoing.headers)
 
 
 @pytest.fixture
@@ -156,7 +160,7 @@ def test_what_the_group_has_not_committed_waits(topics: Topics):
     report = audited(topics)
     assert (report.total.missing, report.total.waiting, report.committed) == (1, 8, True)
     assert report.examples["missing"] == ["in/0/1"]
-    no_group = Scope(("in",), "out", "dead", group=None)
+    no_group = Scope(("in",), ("out",), "dead", group=None)
     assert audited(topics, no_group).total.missing == 9
     topics.group = {}
     report = audited(topics)
@@ -186,8 +190,80 @@ def test_doubles_are_a_fault_where_they_were_promised_not_to_be(topics: Topics):
     all_answered(topics)
     answer(topics, topics.records["in", 0][4])
     assert audited(topics).ok
-    strict = Scope(("in",), "out", "dead", doubles_allowed=False)
+    strict = Scope(("in",), ("out",), "dead", doubles_allowed=False)
     assert audited(topics, strict).faults == {"doubled": 1}
+
+
+def routed(topics: Topics, one: Record, topic: str, place: int = 0) -> None:
+    """Its answer in a topic of a route."""
+    topics.records.setdefault((topic, place), [])
+    answer(topics, one, Encoder(MODEL, False, (), 100_000, topics=Written(topic, "dead")), place)
+
+
+def test_answers_are_counted_over_all_topics_of_results(topics: Topics):
+    """What is in one of them is not missing, and in two of them doubled; each has an order of its own."""
+    routes = Scope(("in",), ("out", "quarantine"), "dead", group=None, doubles_allowed=False)
+    messages = topics.records["in", 0]
+    for number, one in enumerate(messages):
+        routed(topics, one, "quarantine" if number % 2 else "out")
+    for one in topics.records["in", 1]:
+        answer(topics, one)
+    assert audited(topics, routes).faults == {}
+    only_output = Scope(("in",), ("out",), "dead", group=None)
+    assert audited(topics, only_output).faults == {"missing": len(messages) // 2}
+    routed(topics, messages[0], "quarantine")
+    report = audited(topics, routes)
+    assert report.faults == {"doubled": 1, "differing": 1}
+    assert report.examples["doubled"] == ["in/0/0"]
+
+
+def test_disorder_is_seen_within_each_topic_of_results(topics: Topics):
+    """A first copy behind one of a later message in the same partition of the same topic."""
+    routes = Scope(("in",), ("out", "quarantine"), "dead", group=None)
+    first, second, *others = topics.records["in", 0]
+    routed(topics, second, "quarantine")
+    routed(topics, first, "quarantine")
+    for one in (*others, *topics.records["in", 1]):
+        answer(topics, one)
+    assert audited(topics, routes).faults == {"out_of_order": 1}
+
+
+def test_a_result_in_another_topic_than_todays_is_wrong(topics: Topics):
+    """Settings and bundle say where it belongs."""
+    all_answered(topics)
+    moved = topics.records["out", 0].pop()
+    topics.records["quarantine", 0] = []
+    topics.add("quarantine", 0, key=moved.key, value=moved.value, headers=moved.headers)
+    routes = Scope(("in",), ("out", "quarantine"), "dead")
+    assert audited(topics, routes, StubAgain()).faults == {"wrong": 1}
+    assert audited(topics, routes).faults == {}
+
+
+def test_tombstones_of_the_output_alone_were_forwarded(topics: Topics):
+    """In a topic of a route there are none of a worker's."""
+    all_answered(topics)
+    topics.add("in", 0, key=b"k")
+    topics.records["quarantine", 0] = []
+    topics.add("quarantine", 0, key=b"k")
+    report = audited(topics, Scope(("in",), ("out", "quarantine"), "dead", "forward"))
+    assert (report.forwarded, report.foreign) == (0, 1)
+
+
+def test_results_are_read_as_they_are_written(topics: Topics):
+    """Within the message, or within an event; what cannot be read is none of Winnow's."""
+    (one,) = topics.records["in", 0][:1]
+    outgoing, _ = ENCODE(one, outcome(one))
+    assert outgoing is not None
+    inside = record(0, b'{"own": 1, "winnow": %b}' % (outgoing.value or b""), topic="out")
+    found = answers.of_result(inside, lambda value: orjson.loads(value)["winnow"])
+    assert found is not None
+    assert found[0] == ("in", 0, 0)
+    assert answers.of_result(inside) is None
+
+    def refusing(_: bytes) -> object:
+        raise InvalidMessage("invalid-avro", "It is none.")
+
+    assert answers.of_result(inside, refusing) is None
 
 
 def test_tombstones_are_as_the_settings_say(topics: Topics):
@@ -195,8 +271,8 @@ def test_tombstones_are_as_the_settings_say(topics: Topics):
     all_answered(topics)
     topics.add("in", 0, key=b"k")
     assert audited(topics).total.skipped == 1
-    assert audited(topics, Scope(("in",), "out", "dead", "dead-letter")).total.missing == 1
-    forward = Scope(("in",), "out", "dead", "forward")
+    assert audited(topics, Scope(("in",), ("out",), "dead", "dead-letter")).total.missing == 1
+    forward = Scope(("in",), ("out",), "dead", "forward")
     report = audited(topics, forward)
     assert report.faults == {"lost_tombstones": 1}
     topics.add("out", 0, key=b"k")
@@ -214,10 +290,10 @@ def test_a_tombstone_with_unreadable_headers_needs_a_dead_letter(topics: Topics)
 def test_the_newest_alone(topics: Topics):
     """`last` and `since` leave out what is older, and what was answered of it."""
     all_answered(topics)
-    part = Scope(("in",), "out", "dead", last=2)
+    part = Scope(("in",), ("out",), "dead", last=2)
     assert (audited(topics, part).ok, audited(topics, part).total.messages) == (True, 4)
     topics.records["in", 0][3] = topics.records["in", 0][3]._replace(timestamp=99)
-    since = audited(topics, Scope(("in",), "out", "dead", since=50))
+    since = audited(topics, Scope(("in",), ("out",), "dead", since=50))
     assert (since.ok, since.total.messages, since.total.expired) == (True, 2, 0)
 
 

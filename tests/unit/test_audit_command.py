@@ -129,5 +129,8 @@ def test_the_exit_code_says_whether_all_is_well(
 def test_doubles_are_judged_by_what_the_settings_promise(delivery: str, allowed: bool):
     """Unless the options say otherwise."""
     settings = load(None, [f"kafka.delivery={delivery}"])
-    assert worker.audit._scope(settings, Options(), frozenset()).doubles_allowed is allowed
-    assert worker.audit._scope(settings, Options(doubles_allowed=not allowed), frozenset()).doubles_allowed != allowed
+    assert worker.audit._scope(settings, Options(), frozenset(), orjson.loads).doubles_allowed is allowed
+    assert (
+        worker.audit._scope(settings, Options(doubles_allowed=not allowed), frozenset(), orjson.loads).doubles_allowed
+        != allowed
+    )

@@ -219,6 +219,33 @@ def test_a_variable_with_one_underscore_too_few_is_refused_with_the_right_name(m
         (["kafka.delivery=exactly-once", "kafka.commit_interval_ms=6000"], ["kafka.commit_interval_ms", "10000"]),
         (["kafka.dead_letter_topic=messages.labelled"], ["kafka.output_topic", "kafka.dead_letter_topic"]),
         (["kafka.output_topic=messages"], ["kafka.output_topic"]),
+        (["routing.topics.spam=messages"], ["routing.topics", "'spam'", "kafka.input_topics", "a circle"]),
+        (["routing.topics.spam=mess2", "kafka.input_topics=^mess[0-9]"], ["'mess2'", "'^mess[0-9]'", "a circle"]),
+        (["routing.topics.spam=messages.dead"], ["routing.topics", "kafka.dead_letter_topic"]),
+        (["routing.by=action"], ["routing.by", "routing.topics"]),
+        (["routing.by=action", "routing.topics.spam=x"], ["'spam'", "accept, review, reject"]),
+        (["routing.by=action", "routing.topics.reject=x"], ["routing.by", "decision.accept_score"]),
+        (
+            ["routing.by=action", "routing.topics.review=x", "decision.accept_score=0.5"],
+            ["routing.topics", "decision.review_score"],
+        ),
+        (["output.content=enriched", "input.format=text"], ["output.content", 'input.format = "json"', '"text"']),
+        (["output.content=enriched", "input.envelope=cloudevents"], ["output.content", "input.envelope"]),
+        (["output.content=enriched", "output.envelope=cloudevents-binary"], ["output.content", "output.envelope"]),
+        (["output.content=enriched", "output.format=avro", "registry.url=http://r"], ["output.format"]),
+        (["output.field=x"], ["output.field", "output.content"]),
+        (["output.cloudevents_source=x"], ["output.cloudevents_source", "output.envelope"]),
+        (["input.envelope=cloudevents", "input.id_pointer=/id"], ["input.id_pointer", "input.envelope"]),
+        (
+            ["output.envelope=cloudevents-structured", "output.format=avro", "registry.url=http://r"],
+            ["output.envelope", "output.format", "cloudevents-binary"],
+        ),
+        (["input.format=avro"], ["input.format", "registry.url"]),
+        (["output.format=json-schema"], ["output.format", "registry.url"]),
+        (
+            ["input.format=avro", "registry.url=http://r", "registry.timeout_ms=100000"],
+            ["registry.timeout_ms", "max.poll.interval.ms", "300000"],
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_named_as_it_is_set(assignments: list[str], names: list[str]):
@@ -389,3 +416,39 @@ def test_every_setting_is_documented():
 def test_decisions_that_contradict_themselves_are_refused(assignments: list[str], why: str):
     """Thresholds out of order, or without what they are for, are named."""
     assert why in refused(*assignments)
+
+
+def test_routes_may_have_any_label_and_are_shown(toml, monkeypatch):
+    """A label with a dot, or one that sounds like a secret, is a label; tables are JSON in the environment."""
+    loaded = load(None, ["routing.topics.a.b=x", "routing.topics.token=y"])
+    assert loaded.routing.topics == {"a.b": "x", "token": "y"}
+    assert masked(loaded)["routing"]["topics"] == {"a.b": "x", "token": "y"}
+    assert load(toml('[routing.topics]\nspam = "q"\n')).routing.topics == {"spam": "q"}
+    monkeypatch.setenv("WINNOW_ROUTING__TOPICS", '{"spam": "e"}')
+    assert load().routing.topics == {"spam": "e"}
+    monkeypatch.setenv("WINNOW_ROUTING__TOPICS", "spam")
+    assert "WINNOW_ROUTING__TOPICS is not JSON" in refused()
+
+
+def test_written_topics_are_each_named_once():
+    """The output first, routes that share a topic or lead to the output itself, the dead letters last."""
+    loaded = load(None, ["routing.topics.a=x", "routing.topics.b=messages.labelled", "routing.topics.c=x"])
+    assert loaded.result_topics == ("messages.labelled", "x")
+    assert loaded.written_topics == ("messages.labelled", "x", "messages.dead")
+
+
+@pytest.mark.parametrize("url", ["registry:8081", "http://me:hunter2@registry", "http://a,ftp://b", ""])
+def test_the_address_of_a_registry_has_no_login(url: str):
+    """It is shown in sentences; a login belongs into the properties, which are masked."""
+    said = refused(f"registry.url={url}")
+    assert said.startswith("The setting registry.url is wrong: ")
+    assert "hunter2" not in said
+    assert load(None, ["registry.url=http://a:8081,https://b/path"]).registry.url == "http://a:8081,https://b/path"
+
+
+def test_secrets_of_a_registry_are_masked():
+    """As those of the brokers; its address and its timeout are settings of their own."""
+    shown = masked(load(None, ["registry.properties.basic.auth.user.info=me:hunter2"]))
+    assert shown["registry"]["properties"] == {"basic.auth.user.info": MASK}
+    assert "registry.url" in refused("registry.properties.url=x")
+    assert "registry.timeout_ms" in refused("registry.properties.timeout=3")

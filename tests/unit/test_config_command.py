@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from worker.commands import configuration
@@ -14,6 +16,32 @@ def test_lint_says_what_it_has_not_looked_at(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().out
     assert said.startswith("The configuration is valid: messages -> messages.labelled as 'winnow'.")
     assert "Not checked: the brokers, the login and the model's bundle" in said
+
+
+def test_lint_names_every_topic_of_results(capsys: pytest.CaptureFixture[str]):
+    """Those of routes, too."""
+    configuration.lint(None, ["routing.topics.spam=quarantine"])
+    assert "messages -> messages.labelled, quarantine as 'winnow'" in capsys.readouterr().out
+
+
+def test_lint_makes_the_registrys_client_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Wrong properties are refused, secrets fetched from where they stand; nobody is asked, which is said."""
+    made = []
+
+    def registry(url: str, properties: dict[str, object], **_: object) -> SimpleNamespace:
+        made.append((url, properties))
+        return SimpleNamespace(close=lambda: made.append("closed"))
+
+    monkeypatch.setattr("worker.forms.Registry", registry)
+    monkeypatch.setenv("LOGIN", "me:hunter2")
+    login = "registry.properties.basic.auth.user.info=${env:LOGIN}"
+    configuration.lint(None, ["registry.url=http://r", login])
+    assert made == []
+    configuration.lint(None, ["registry.url=http://r", "output.format=avro", login])
+    assert made == [("http://r", {"basic.auth.user.info": "me:hunter2"}), "closed"]
+    assert "Not checked: the brokers, the login, the schema registry and the model's bundle" in capsys.readouterr().out
 
 
 def test_lint_refuses_what_the_client_refuses(capsys: pytest.CaptureFixture[str]):

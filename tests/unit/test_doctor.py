@@ -16,9 +16,11 @@ from worker.capacity.machine import Cpu
 from worker.config import ServingSettings, Settings, load
 from worker.doctor import Finding, Status, machine, members, topics
 from worker.doctor.findings import not_checked, ok, problem, refused, warning, worst
+from worker.doctor.registry import registered
 from worker.errors import BrokerError, SetupError
 from worker.kafka.inspecting import Cluster, Group, Progress, Topic
 from worker.kafka.reading import Extent
+from worker.kafka.registry import NotRegistered
 from worker.opening import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ CONFIG = {
 TOPIC = Topic(3, 0, 1, 1, CONFIG, ALL)
 APIS = {"Produce": 12, "EndTxn": 5, "TxnOffsetCommit": 5, "ConsumerGroupHeartbeat": 1}
 CLUSTER = Cluster("id", 3, {"messages": 3, "messages.labelled": 3, "messages.dead": 1}, APIS)
+WRITTEN = ("messages.labelled", "messages.dead")
 GROUP = Group("empty", "classic", 0, frozenset(), ALL)
 NOW = 1_700_000_000_000.0
 
@@ -159,34 +162,34 @@ def test_settings_that_do_not_fit_the_bundle():
 def test_missing_topics_are_named_with_the_command_that_makes_them():
     """Unless they will be created, or are a pattern."""
     existing = {"messages": 3}
-    found = by_check(topics.existence(settings().kafka, existing))
+    found = by_check(topics.existence(settings(), existing))
     assert found["topic messages"].status is Status.OK
     dead = found["topic messages.dead"]
     assert dead.status is Status.PROBLEM
     assert "--create --topic messages.dead --partitions 6" in dead.mend
-    created = by_check(topics.existence(settings("kafka.create_topics=true").kafka, existing))
+    created = by_check(topics.existence(settings("kafka.create_topics=true"), existing))
     assert {one.status for one in created.values()} == {Status.OK}
-    patterns = by_check(topics.existence(settings("kafka.input_topics=^mess.*s$,^other").kafka, existing))
+    patterns = by_check(topics.existence(settings("kafka.input_topics=^mess.*s$,^other"), existing))
     assert patterns["topic ^mess.*s$"].status is Status.OK
     assert patterns["topic ^other"].status is Status.WARNING
 
 
 def test_partitions_are_held_against_replicas():
     """Who has no partition has nothing to do."""
-    kafka = settings().kafka
-    assert only(topics.partitions(kafka, CLUSTER.partitions, 3)).status is Status.OK
-    found = only(topics.partitions(kafka, CLUSTER.partitions, 5))
+    given = settings()
+    assert only(topics.partitions(given, CLUSTER.partitions, 3)).status is Status.OK
+    found = only(topics.partitions(given, CLUSTER.partitions, 5))
     assert found.status is Status.WARNING
     assert "2 of them will have nothing to do" in found.found
     assert "--alter --topic messages --partitions 5" in found.mend
-    assert only(topics.partitions(kafka, {}, 1)).status is Status.NOT_CHECKED
+    assert only(topics.partitions(given, {}, 1)).status is Status.NOT_CHECKED
 
 
 def test_the_output_needs_a_partition_for_each_of_the_source():
     """With output_partition = source."""
-    kafka = settings("kafka.output_partition=source").kafka
-    assert by_check(topics.partitions(kafka, CLUSTER.partitions, 1))["output partitions"].status is Status.OK
-    found = by_check(topics.partitions(kafka, CLUSTER.partitions | {"messages.labelled": 2}, 1))["output partitions"]
+    given = settings("kafka.output_partition=source")
+    assert by_check(topics.partitions(given, CLUSTER.partitions, 1))["output partitions"].status is Status.OK
+    found = by_check(topics.partitions(given, CLUSTER.partitions | {"messages.labelled": 2}, 1))["output partitions"]
     assert found.status is Status.PROBLEM
     assert "messages has 3 partitions and messages.labelled only 2" in found.found
 
@@ -268,18 +271,91 @@ def test_brokers_that_cannot():
     assert only(members.protocols(asking, CLUSTER._replace(apis={}))).status is Status.NOT_CHECKED
 
 
+def test_topics_of_routes_are_looked_at_like_the_output():
+    """Existence, rights, partitions, limits and replicas; a topic of two routes once, and by the name of the first."""
+    routed = settings(
+        "routing.topics.spam=quarantine", "routing.topics.junk=quarantine", "routing.topics.ham=messages.labelled",
+        "kafka.output_partition=source",
+    )  # fmt: skip
+    missing = by_check(topics.existence(routed, CLUSTER.partitions))["topic quarantine"]
+    assert (missing.status, missing.found.split(",")[0]) == (Status.PROBLEM, "The output of 'spam' is missing")
+    assert "--create --topic quarantine" in missing.mend
+    there = CLUSTER.partitions | {"quarantine": 2}
+    found = [*topics.existence(routed, there), *topics.partitions(routed, there, 1)]
+    assert len(found) == len({one.check for one in found})
+    assert by_check(found)["topic messages.labelled"].found == "The output has 3 partitions."
+    few = by_check(found)["output partitions quarantine"]
+    assert few.status is Status.PROBLEM
+    assert "--alter --topic quarantine --partitions 3" in few.mend
+    small = TOPIC._replace(
+        settings=CONFIG | {"max.message.bytes": "100", "min.insync.replicas": "2"}, rights=frozenset({"read"})
+    )
+    poor = by_check(topics.serving(routed, {"messages": TOPIC, "quarantine": small}))
+    assert {poor[f"{check} quarantine"].status for check in ("size limit", "replication")} == {Status.PROBLEM}
+    assert "retention quarantine" not in poor
+    right = by_check(members.rights(routed.kafka, {"quarantine": small}, GROUP, routed.written_topics))
+    assert right["right quarantine"].mend == "Grant WRITE on the topic quarantine."
+
+
+class StubRegistry:
+    """Has the schema of results for the output alone."""
+
+    def __init__(self, url: str, properties: dict[str, object], *, auto_register: bool, **_: object) -> None:
+        assert not auto_register, "the doctor changes nothing"
+        self.url = url
+
+    def deserializer(self, format: str) -> object:
+        if "away" in self.url:
+            raise BrokerError(f"The schema registry at {self.url} does not answer.")
+        return str
+
+    def serializer(self, format: str, topic: str) -> object:
+        if topic != "messages.labelled":
+            raise NotRegistered(f"The subject {topic}-value does not have the {format} schema of results: register it.")
+        return str
+
+    def close(self) -> None: ...
+
+
+def test_the_registry_is_asked_where_formats_need_one(monkeypatch: pytest.MonkeyPatch):
+    """Whether it answers, and has the schema for every topic of results; without such formats nobody is asked."""
+    monkeypatch.setattr("worker.forms.Registry", StubRegistry)
+    assert list(registered(settings("registry.url=http://away"))) == []
+    away = only(registered(settings("registry.url=http://away", "input.format=avro", "output.format=avro")))
+    assert (away.check, away.status) == ("registry", Status.PROBLEM)
+    assert away.found == "The schema registry at http://away does not answer."
+    formats = ("registry.url=http://here", "input.format=avro", "output.format=protobuf", "routing.topics.spam=q")
+    found = by_check(registered(settings(*formats)))
+    assert [one.status for one in found.values()] == [Status.OK, Status.OK, Status.PROBLEM]
+    assert found["schema q"].mend == "Register it, or set registry.auto_register = true."
+    made = by_check(registered(settings(*formats, "registry.auto_register=true")))["schema q"]
+    assert made.found == "The subject q-value does not have the protobuf schema of results; a start registers it."
+    assert made.status is Status.OK
+
+
+def test_routes_are_held_against_the_bundle():
+    """Its labels, or its actions; without routes nothing is said of them."""
+    assert "routes" not in by_check(machine.model(settings()))
+    found = by_check(machine.model(settings("routing.topics.spam=q")))["routes"]
+    assert (found.status, found.found) == (Status.OK, "By label: spam to q; all else to messages.labelled.")
+    wrong = by_check(machine.model(settings("routing.topics.junk=q")))["routes"]
+    assert wrong.status is Status.PROBLEM
+    assert "no label of the bundle winnow-spam; it has ham, spam." in wrong.found
+    assert wrong.mend == "Correct routing.topics."
+
+
 def test_rights_that_are_missing():
     """READ on what is read and on the group, WRITE on what is written; what the brokers do not say is not guessed."""
     kafka, describing = settings().kafka, frozenset({"describe"})
-    there = {"messages": TOPIC, "messages.labelled": TOPIC, "messages.dead": TOPIC}
-    assert {one.status for one in members.rights(kafka, there, GROUP)} == {Status.OK}
+    there = {"messages": TOPIC, **dict.fromkeys(WRITTEN, TOPIC)}
+    assert {one.status for one in members.rights(kafka, there, GROUP, WRITTEN)} == {Status.OK}
     there = {name: topic._replace(rights=describing) for name, topic in there.items()}
-    found = by_check(members.rights(kafka, there, GROUP._replace(rights=describing)))
+    found = by_check(members.rights(kafka, there, GROUP._replace(rights=describing), WRITTEN))
     assert {one.status for one in found.values()} == {Status.PROBLEM}
     assert found["right messages"].mend == "Grant READ on the topic messages."
     assert found["right messages.dead"].mend == "Grant WRITE on the topic messages.dead."
     assert found["right winnow"].mend == "Grant READ on the group winnow."
-    unknown = members.rights(kafka, {"messages": TOPIC._replace(rights=None)}, None)
+    unknown = members.rights(kafka, {"messages": TOPIC._replace(rights=None)}, None, WRITTEN)
     assert {one.status for one in unknown} == {Status.NOT_CHECKED}
 
 

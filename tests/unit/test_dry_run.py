@@ -15,7 +15,7 @@ from worker.commands.dry_run import document, start_of
 from worker.config import load
 from worker.errors import ConfigError
 from worker.kafka.reading import Extent
-from worker.pipeline.encode import Encoder
+from worker.pipeline.encode import Encoder, Topics
 from worker.pipeline.messages import Classification, Forward, Rejection, Request, Result, Skip
 from worker.rehearsal import Moment, Offset, Rehearsed, rehearse
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Partition, Record
 
 NOW = 1_700_000_000.0
-ENCODE = Encoder(MODEL, False, ("kept",), 100_000)
+ENCODE = Encoder(MODEL, False, ("kept",), 100_000, topics=Topics("out", "dead"))
 HAM = Result(Request("1", "Lunch?", False), Classification("ham", 0.9, {"ham": 0.9, "spam": 0.1}), False, 3)
 INVALID = Rejection("decode", "invalid-json", "The value is not JSON at character 1.", "InvalidMessage")
 
 
-def rehearsed(outcome: Result | Rejection | Skip | Forward, topic: str | None = "out", **fields: object) -> Rehearsed:
+def rehearsed(outcome: Result | Rejection | Skip | Forward) -> Rehearsed:
     message = record(7, b"{nope", key=b"key")._replace(headers=[("kept", b"1"), ("other", b"2")])
     outgoing, rejection = ENCODE(message, outcome)
     said = outcome.classification if isinstance(outcome, Result) else None
-    return Rehearsed(message, outgoing, topic, None, said, rejection, "Lunch?" if said else "")._replace(**fields)
+    return Rehearsed(message, outgoing, None, said, rejection, "Lunch?" if said else "")
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,9 @@ def test_a_result_as_json():
 
 def test_a_dead_letter_as_json():
     """Why, and the record with the message's own bytes and headers."""
-    said = document(rehearsed(INVALID, "dead"))
+    said = document(rehearsed(INVALID))
     assert (said["outcome"], said["reason"], said["stage"]) == ("dead-letter", "invalid-json", "decode")
+    assert said["topic"] == "dead"
     assert base64.b64decode(said["record"]["value"]) == b"{nope"
     assert said["record"]["headers"]["other"] == "2"
     assert said["record"]["headers"]["winnow.errors.reason"] == "invalid-json"
@@ -80,8 +81,8 @@ def test_a_dead_letter_as_json():
 def test_tombstones_as_json():
     """Passed on, or nothing at all."""
     assert document(rehearsed(Forward()))["outcome"] == "tombstone"
-    nothing = document(rehearsed(Skip(), None))
-    assert (nothing["outcome"], "record" in nothing) == ("nothing", False)
+    nothing = document(rehearsed(Skip()))
+    assert (nothing["outcome"], nothing["topic"], "record" in nothing) == ("nothing", None, False)
 
 
 class Stored:
@@ -138,12 +139,23 @@ def test_what_becomes_of_them(monkeypatch: pytest.MonkeyPatch):
     """The worker's own way: results by the key or to the source's partition, letters to their topic."""
     monkeypatch.setattr(rehearsal, "Reading", Stored)
     (one,) = rehearse(load(None, ["kafka.input_topics=in", "kafka.output_partition=source"]), 1, Offset(1))
-    assert (one.topic, one.partition, one.rejection) == ("messages.labelled", 1, None)
+    assert one.outgoing is not None
+    assert (one.outgoing.topic, one.partition, one.rejection) == ("messages.labelled", 1, None)
     assert one.text == "Lunch at noon?"
     (one,) = rehearse(load(None, ["kafka.input_topics=in", "input.text_pointer=/body"]), 1, Offset(1))
-    assert (one.topic, one.partition, one.said) == ("messages.dead", None, None)
+    assert one.outgoing is not None
+    assert (one.outgoing.topic, one.partition, one.said) == ("messages.dead", None, None)
     assert one.rejection is not None
     assert one.rejection.reason == "missing-field"
+
+
+def test_results_with_a_route_are_shown_at_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The topic of their label; a route that the bundle has no label for is refused, as by a worker."""
+    out = run(monkeypatch, capsys, "-n", "1", "--from", "1", "--set", "routing.topics.ham=inbox")
+    assert "in/1/1  -> inbox  " in out
+    monkeypatch.setattr(rehearsal, "Reading", Stored)
+    with pytest.raises(ConfigError, match=r"routing\.topics has 'junk', which is no label of the bundle .* ham, spam"):
+        list(rehearse(load(None, ["kafka.input_topics=in", "routing.topics.junk=x"]), 1, Offset(1)))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -169,6 +181,18 @@ def test_the_command_for_people(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "-> messages.dead  missing-field  The message has no field /body." in out
     assert "header winnow.errors.reason: missing-field" in out
     assert "There is no message to read --from 99" in run(monkeypatch, capsys, "--from", "99")
+
+
+def test_results_are_shown_whatever_they_are_written_in(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """The record is to the byte what would be written, the result is the result."""
+    arguments = ("--json", "-n", "1", "--from", "1")
+    plain = json.loads(run(monkeypatch, capsys, *arguments))["result"]
+    for setting in ("output.content=enriched", "output.envelope=cloudevents-structured"):
+        said = json.loads(run(monkeypatch, capsys, *arguments, "--set", setting))
+        assert said["result"] == plain
+        assert len(base64.b64decode(said["record"]["value"])) > len(json.dumps(plain, separators=(",", ":")))
 
 
 def test_the_command_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):

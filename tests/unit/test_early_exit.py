@@ -23,6 +23,7 @@ from worker.classifier import EarlyExitClassifier
 from worker.commands import classify as command
 from worker.config import load
 from worker.errors import BundleError
+from worker.forms import Forms
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.model import bundle as bundles
 from worker.model.data import Example
@@ -163,10 +164,10 @@ def test_all_layers_by_setting(staged: Bundle, stages: StagedModel):
 def test_an_audit_finds_what_the_worker_wrote(staged: Bundle):
     """Classified again, offline and in other batches, each message gives the result that stands on the topic."""
     worker, log, sent = worked(staged, texts(60))
-    again = Again(worker._settings, 1_000_000)
+    again = Again(worker._settings, Forms(worker._settings), 1_000_000)
     today = [answer.digest for _, answer in again(log.records[P0])]
     again.close()
-    assert today == [result_digest(one.key, one.value or b"") for one in sent]
+    assert today == [result_digest(one.topic, one.key, one.value or b"") for one in sent]
 
 
 def test_long_texts_in_windows_go_through_all_layers(staged: Bundle):

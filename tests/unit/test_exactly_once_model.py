@@ -127,7 +127,7 @@ class ExactlyOnceMachine(RuleBasedStateMachine):
         for offset in range(start, end):
             if self.kinds[partition][offset] != "tombstone":
                 value = json.dumps({"source": {"offset": offset}}).encode()
-                self.seen.append(Outgoing(Destination.OUTPUT, None, value, [], partition))
+                self.seen.append(Outgoing(Destination.OUTPUT, "out", None, value, [], partition))
         self.log.committed[partition] = end
 
     @precondition(lambda self: len(self.owned) < len(PARTITIONS))

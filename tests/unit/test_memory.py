@@ -38,7 +38,7 @@ def log() -> MemoryLog:
 
 
 def outgoing(value: bytes, destination: Destination = Destination.OUTPUT) -> Outgoing:
-    return Outgoing(destination, None, value, [], P0)
+    return Outgoing(destination, destination.value, None, value, [], P0)
 
 
 def test_nothing_comes_before_an_assignment(log: MemoryLog):

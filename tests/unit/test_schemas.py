@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
 
+from schemas import generate
 from tests.kit import MODEL, record
 from worker.errors import InvalidMessage
 from worker.metrics import REASONS
@@ -38,6 +39,28 @@ def as_json(outgoing: Outgoing) -> dict[str, object]:
 
     headers = {name: None if value is None else value.decode("utf-8", "replace") for name, value in outgoing.headers}
     return {"key": encoded(outgoing.key), "value": encoded(outgoing.value), "headers": headers}
+
+
+def test_the_files_are_current():
+    """What is committed is what `python schemas/generate.py` writes, and nothing else is there."""
+    made = generate.files()
+    for path, text in made.items():
+        assert path.read_text("utf-8") == text, f"{path.name} is not current: run `python schemas/generate.py`"
+    there = {path for path in SCHEMAS.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path for path in there if path.suffix != ".py"} == set(made)
+
+
+def test_the_command_writes_them_and_keeps_those_of_a_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All files, and with --release the definitions and their twins, beside those of the releases before."""
+    monkeypatch.setattr(generate, "SCHEMAS", tmp_path / "schemas")
+    monkeypatch.setattr(generate, "RELEASED", tmp_path / "released")
+    monkeypatch.setattr("sys.argv", ["generate.py", "--release", "1.2.3"])
+    generate.main()
+    written = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {path.relative_to(tmp_path) for path in [*generate.files(), *generate.release("1.2.3")]}
+    assert (tmp_path / "schemas" / "result.avsc").read_text("utf-8") == (SCHEMAS / "result.avsc").read_text("utf-8")
+    kept = tmp_path / "released" / "1.2.3" / "result.json"
+    assert kept.read_bytes() == (SCHEMAS.parent / "worker" / "contracts" / "result.json").read_bytes()
 
 
 ids = st.text(max_size=40)
@@ -83,6 +106,7 @@ def test_results_conform(id_, place, all_scores, truncated, with_scores, tokens)
         {"source": {"topic": "in", "partition": 0, "offset": 0}}, {"model": {"name": "a", "digest": "XYZ"}},
         {"scores": {}}, {"truncated": "no"}, {"action": "keep"}, {"windows": 1}, {"entities": []},
         {"layer": 0}, {"labels": [{"label": "ham"}]}, {"labels": [{"label": "ham", "score": 1.1}]},
+        {"metadata": {}}, {"metadata": {"tenant": 3}}, {"metadata": {"tenant": None}},
     ],
 )  # fmt: skip
 def test_the_result_schema_is_strict(damage: dict[str, object]):

@@ -13,11 +13,13 @@ from worker.audit.accounts import Bounds, Figures, Partition
 from worker.audit.auditing import Audit, Scope
 from worker.audit.report import Report
 from worker.errors import AuditError
+from worker.forms import Forms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config import Settings
+    from worker.pipeline.decode import Read
 
 __all__ = ["Bounds", "Figures", "Options", "Partition", "Report", "audit", "check"]
 
@@ -29,6 +31,7 @@ class Options:
     inputs: tuple[str, ...] = ()
     """Topics, or patterns that start with `^`; none takes those of the settings."""
     output: str | None = None
+    """In the place of `kafka.output_topic`; topics of routes are those of the settings."""
     dead_letters: str | None = None
     group: str | None = None
     """Messages that it has not committed need no answer."""
@@ -67,15 +70,17 @@ def audit(
     from worker.kafka.reading import Reading
 
     options = options or Options()
-    scope = _scope(settings, options, PASSING)
+    settings = _settings(settings, options)
     with ExitStack() as stack:
+        forms = stack.enter_context(closing(Forms(settings)))
+        scope = _scope(settings, options, PASSING, forms.result_reader())
         inputs = stack.enter_context(closing(Reading(settings.kafka, scope.group)))
         written = stack.enter_context(closing(Reading(settings.kafka, isolation="read_committed")))
         again = None
         if options.scores:
-            limit = written.size_limit((scope.output, scope.dead_letters))
+            limit = written.size_limit((*scope.results, scope.dead_letters))
             bounds = write_bounds(settings.output.max_bytes, limit)
-            again = stack.enter_context(closing(Again(settings, bounds.record)))
+            again = stack.enter_context(closing(Again(settings, forms, bounds.record)))
         return Audit(scope, inputs, written, again, progress)()
 
 
@@ -85,17 +90,25 @@ def check(report: Report) -> None:
         raise AuditError(report.verdict())
 
 
-def _scope(settings: Settings, options: Options, passing: frozenset[str]) -> Scope:
+def _settings(settings: Settings, options: Options) -> Settings:
+    """Those of the worker, with the topics that are audited."""
+    named = {"output_topic": options.output, "dead_letter_topic": options.dead_letters}
+    update = {name: topic for name, topic in named.items() if topic is not None}
+    return settings.model_copy(update={"kafka": settings.kafka.model_copy(update=update)})
+
+
+def _scope(settings: Settings, options: Options, passing: frozenset[str], read: Read) -> Scope:
     kafka = settings.kafka
     allowed = options.doubles_allowed
     return Scope(
         inputs=options.inputs or kafka.input_topics,
-        output=options.output or kafka.output_topic,
-        dead_letters=options.dead_letters or kafka.dead_letter_topic,
+        results=settings.result_topics,
+        dead_letters=kafka.dead_letter_topic,
         tombstones=settings.input.tombstones,
         group=None if options.all_processed else options.group or kafka.group_id,
         since=options.since,
         last=options.last,
         doubles_allowed=not kafka.exactly_once if allowed is None else allowed,
         passing=passing,
+        read=read,
     )

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.app import decoder, open_model, tombstone
+from worker.app import open_model, tombstone
 from worker.audit.accounts import Today
 from worker.audit.answers import result_digest
 from worker.offline import Offline
 from worker.pipeline.decode import decoded
-from worker.pipeline.encode import Encoder
 from worker.pipeline.messages import Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from worker.config import Settings
+    from worker.forms import Forms
     from worker.pipeline.encode import ModelIdentity
     from worker.pipeline.messages import Outcome, Record
 
@@ -31,13 +31,12 @@ class Again:
         ConfigError: the settings do not fit the bundle.
     """
 
-    def __init__(self, settings: Settings, max_bytes: int) -> None:
+    def __init__(self, settings: Settings, forms: Forms, max_bytes: int) -> None:
         """Open the bundle; results are `max_bytes` at most."""
-        output = settings.output
         self.model = open_model(settings.model, settings.entities, settings.decision)
-        self._decode = decoder(settings.input)
+        self._decode = forms.decoder()
         self._tombstone = tombstone(settings.input)
-        self._encode = Encoder(self.model.identity, output.all_scores, settings.kafka.pass_headers, max_bytes)
+        self._encode = forms.encoder(self.model, max_bytes)
         self._offline = Offline(self.model, settings.batching)
 
     @property
@@ -61,4 +60,4 @@ class Again:
             return Today(None, rejection.reason)
         if outgoing is None or outgoing.value is None:
             return Today(None, None)
-        return Today(result_digest(record.key, outgoing.value), None)
+        return Today(result_digest(outgoing.topic, record.key, outgoing.value), None)

@@ -9,24 +9,31 @@ import orjson
 
 from worker import letters
 from worker.audit.accounts import Answer
+from worker.errors import InvalidMessage
 from worker.letters import Source
 
 if TYPE_CHECKING:
+    from worker.pipeline.decode import Read
     from worker.pipeline.messages import Record
 
 
-def of_result(record: Record) -> tuple[Source, Answer] | None:
-    """A result; None where the record is none of Winnow's."""
+def of_result(record: Record, read: Read = orjson.loads) -> tuple[Source, Answer] | None:
+    """A result; None where the record is none of Winnow's.
+
+    Args:
+        record: of the output.
+        read: a value to the result that it holds; raises InvalidMessage or ValueError where it holds none.
+    """
     value = record.value or b""
     try:
-        document = orjson.loads(value)
-    except orjson.JSONDecodeError:
+        document = read(value)
+    except (InvalidMessage, ValueError):
         return None
     source, bundle = _at(document, "source"), _at(_at(document, "model"), "digest")
     place = _at(source, "topic"), _at(source, "partition"), _at(source, "offset")
     if not isinstance(bundle, str) or not _is_place(*place):
         return None
-    return Source(*place), Answer(False, result_digest(record.key, value), bundle)
+    return Source(*place), Answer(False, result_digest(record.topic, record.key, value), bundle)
 
 
 def of_letter(record: Record) -> tuple[Source, Answer] | None:
@@ -38,9 +45,9 @@ def of_letter(record: Record) -> tuple[Source, Answer] | None:
     return letter.source, Answer(True, _digest(record.key, record.value, reason.encode()), reason)
 
 
-def result_digest(key: bytes | None, value: bytes) -> int:
+def result_digest(topic: str, key: bytes | None, value: bytes) -> int:
     """Of what two results must have the same. Their headers may differ: tracing writes new ones each time."""
-    return _digest(key, value)
+    return _digest(topic.encode(), key, value)
 
 
 def _digest(*parts: bytes | None) -> int:

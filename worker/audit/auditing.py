@@ -12,6 +12,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import orjson
+
 from worker.audit import answers
 from worker.audit.accounts import Account, Bounds, Names
 from worker.audit.report import Report
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from worker.audit.accounts import Answer, Today
     from worker.letters import Source
+    from worker.pipeline.decode import Read
     from worker.pipeline.encode import ModelIdentity
     from worker.pipeline.messages import Partition, Record
 
@@ -64,7 +67,8 @@ class Scope:
 
     inputs: tuple[str, ...]
     """Topics, or patterns that start with `^`."""
-    output: str
+    results: tuple[str, ...]
+    """Topics of results; tombstones are forwarded to the first."""
     dead_letters: str
     tombstones: str = "skip"
     """What becomes of them, as `input.tombstones` has it."""
@@ -77,6 +81,8 @@ class Scope:
     doubles_allowed: bool = True
     passing: frozenset[str] = frozenset()
     """Reasons of dead letters that need not come again."""
+    read: Read = orjson.loads
+    """The value of a result to its document; raises InvalidMessage or ValueError where it is none."""
 
 
 class Audit:
@@ -110,7 +116,7 @@ class Audit:
         """
         asked = self._inputs.partitions(self._scope.inputs)
         committed = self._committed(asked)
-        written = self._written.extents(self._written.partitions([self._scope.output, self._scope.dead_letters]))
+        written = self._written.extents(self._written.partitions([*self._scope.results, self._scope.dead_letters]))
         self._begins = {f"{topic}/{number}": one.first for (topic, number), one in written.items() if one.first > 0}
         self._open(asked, committed)
         for place, (partition, extent) in enumerate(written.items()):
@@ -144,12 +150,13 @@ class Audit:
 
     def _take_answers(self, place: int, partition: Partition, extent: Extent) -> None:
         self._say(f"{partition[0]}, partition {partition[1]}")
-        is_output = partition[0] == self._scope.output
+        scope = self._scope
+        holds_results, holds_tombstones = partition[0] in scope.results, partition[0] == scope.results[0]
         for record in self._written.read(partition, extent.first, extent.end):
-            if is_output and record.value is None:
+            if holds_tombstones and record.value is None:
                 self._counts["forwarded"] += 1
                 continue
-            found = answers.of_result(record) if is_output else answers.of_letter(record)
+            found = answers.of_result(record, scope.read) if holds_results else answers.of_letter(record)
             if found is None:
                 self._counts["foreign"] += 1
             else:

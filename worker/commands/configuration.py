@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from worker.config import Settings, environment_name, load, masked
+from worker.kafka.registry import FORMATS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,10 +46,16 @@ def schema() -> None:
 
 
 def lint(config: Path | None, assignments: list[str]) -> None:
+    from worker.forms import check_registry
     from worker.kafka.checking import check
 
     settings = load(config, assignments)
     check(settings)
+    registered = not {settings.input.format, settings.output.format}.isdisjoint(FORMATS)
+    if registered:
+        check_registry(settings)
     read = ", ".join(settings.kafka.input_topics)
-    typer.echo(f"The configuration is valid: {read} -> {settings.kafka.output_topic} as {settings.kafka.group_id!r}.")
-    typer.echo("Not checked: the brokers, the login and the model's bundle; `winnow doctor` looks at those.")
+    written = ", ".join(settings.result_topics)
+    typer.echo(f"The configuration is valid: {read} -> {written} as {settings.kafka.group_id!r}.")
+    unchecked = "the brokers, the login" + (", the schema registry" if registered else "")
+    typer.echo(f"Not checked: {unchecked} and the model's bundle; `winnow doctor` looks at those.")

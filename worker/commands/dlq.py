@@ -278,5 +278,5 @@ def _offsets(text: str) -> range:
 def _check_target(to: str | None, topic: str, settings: Settings) -> None:
     if to == topic:
         raise ConfigError(f"--to {to!r} is the dead-letter topic itself. Name the topic that is to have the messages.")
-    if to == settings.kafka.output_topic:
+    if to in settings.result_topics:
         raise ConfigError(f"--to {to!r} is where results are written. Name a topic that a worker reads.")

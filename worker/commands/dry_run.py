@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from base64 import b64encode
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from worker.commands.moments import moment
 from worker.commands.showing_letters import console, printable
 from worker.config import load
 from worker.errors import ConfigError
+from worker.forms import Forms
 from worker.model.words import counted
 from worker.pipeline.messages import Destination
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from worker.pipeline.decode import Read
     from worker.pipeline.messages import Headers, Outgoing
     from worker.rehearsal import Rehearsed, Start
 
@@ -55,8 +58,10 @@ def dry_run(asked: Asked) -> None:
     settings = load(asked.config, asked.assign)
     found = rehearsal.rehearse(settings, asked.messages, start_of(asked.start, time.time()))
     if asked.as_json:
-        for one in found:
-            typer.echo(orjson.dumps(document(one)))
+        with closing(Forms(settings)) as forms:
+            read = forms.result_reader()
+            for one in found:
+                typer.echo(orjson.dumps(document(one, read)))
         return
     to = console()
     shown = list(_shown(to, found, asked.values))
@@ -84,10 +89,14 @@ def start_of(text: str, now: float) -> Start:
     return rehearsal.Moment(found)
 
 
-def document(one: Rehearsed) -> dict[str, Any]:
+def document(one: Rehearsed, read: Read = orjson.loads) -> dict[str, Any]:
     """A line for programs: where the message is, what becomes of it, and the record that would be written.
 
     The record is as `schemas/dead-letter.schema.json` writes one down: key and value in base64, headers by name.
+
+    Args:
+        one: a message.
+        read: the value of a result to the result, see `Forms.result_reader`.
     """
     message, outgoing = one.record, one.outgoing
     document: dict[str, Any] = {
@@ -98,7 +107,7 @@ def document(one: Rehearsed) -> dict[str, Any]:
             "timestamp": message.timestamp,
         },
         "outcome": "nothing" if outgoing is None else _outcome(one, outgoing),
-        "topic": one.topic,
+        "topic": None if outgoing is None else outgoing.topic,
         "partition": one.partition,
     }
     if one.rejection is not None:
@@ -110,7 +119,7 @@ def document(one: Rehearsed) -> dict[str, Any]:
             "headers": {name: None if v is None else v.decode("utf-8", "replace") for name, v in outgoing.headers},
         }
         if one.said is not None:
-            document["result"] = orjson.loads(outgoing.value or b"null")
+            document["result"] = read(outgoing.value or b"null")
     return document
 
 
@@ -138,10 +147,10 @@ def _shown(to: Console, found: Iterator[Rehearsed], values: bool) -> Iterator[Re
 def _line(one: Rehearsed) -> list[tuple[str, str]]:
     message = one.record
     place = (f"{message.topic}/{message.partition}/{message.offset}  ", "dim")
-    if one.outgoing is None or one.topic is None:
+    if one.outgoing is None:
         return [place, ("nothing", "bold"), ("  a tombstone, by input.tombstones", "dim")]
     partition = "" if one.partition is None else f"/{one.partition}"
-    aim = (f"-> {one.topic}{partition}  ", "cyan")
+    aim = (f"-> {one.outgoing.topic}{partition}  ", "cyan")
     if one.rejection is not None:
         return [place, aim, (one.rejection.reason, "bold red"), (f"  {printable(one.rejection.message)}", "")]
     if one.said is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -129,15 +130,16 @@ def _calibration(options: Options) -> Calibration:
 
 def _recent(topic: str, options: Options) -> Calibration:
     """The newest messages of a topic, decoded as the worker decodes them; those that it would refuse are left out."""
-    from worker.app import decoder
     from worker.config import load
+    from worker.forms import Forms
     from worker.kafka.tools import recent
 
     if not topic:
         raise ConfigError(f"--calibrate {KAFKA} names no topic: give {KAFKA}TOPIC.")
     settings = load(options.config, options.assign)
     records = recent(settings.kafka, topic, options.texts)
-    texts = _decoded(records, decoder(settings.input))
+    with closing(Forms(settings)) as forms:
+        texts = _decoded(records, forms.decoder())
     if not records:
         raise ConfigError(
             f"The topic {topic} is empty, or its brokers were too slow, so there is no message that can be decoded: "

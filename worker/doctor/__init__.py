@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker import cpu
 from worker.capacity.machine import cpu as this_cpu
-from worker.doctor import machine, members, topics
+from worker.doctor import machine, members, registry, topics
 from worker.doctor.findings import Finding, Status, not_checked, ok, refused, worst
 from worker.errors import ConfigError, Fatal
 
@@ -34,6 +34,7 @@ def examine(settings: Settings, replicas: int, now_ms: float) -> Iterator[Findin
         now_ms: milliseconds since the epoch.
     """
     yield from local(settings)
+    yield from registry.registered(settings)
     yield from remote(settings, replicas, now_ms)
 
 
@@ -61,8 +62,8 @@ def remote(settings: Settings, replicas: int, now_ms: float) -> Iterator[Finding
     number = "1 broker answers" if cluster.brokers == 1 else f"{cluster.brokers} brokers answer"
     yield ok("brokers", f"{number} at {kafka.bootstrap_servers} (cluster {cluster.id or 'without a name'}).")
     yield from members.protocols(kafka, cluster)
-    yield from topics.existence(kafka, cluster.partitions)
-    yield from topics.partitions(kafka, cluster.partitions, replicas)
+    yield from topics.existence(settings, cluster.partitions)
+    yield from topics.partitions(settings, cluster.partitions, replicas)
     yield from _asked(settings, inspector, cluster, replicas)
     yield from _progress(settings, inspector, cluster, now_ms)
 
@@ -72,10 +73,10 @@ def _asked(settings: Settings, inspector: Inspector, cluster: Cluster, replicas:
 
     kafka = settings.kafka
     inputs = topics.matching(kafka, cluster.partitions)
-    found = inspector.topics([*inputs, kafka.output_topic, kafka.dead_letter_topic])
+    found = inspector.topics([*inputs, *settings.written_topics])
     group: Group | None = inspector.group()
     yield from topics.serving(settings, found)
-    yield from members.rights(kafka, found, group)
+    yield from members.rights(kafka, found, group, settings.written_topics)
     yield from members.transactions(kafka, replicas, transactional_id(kafka))
     yield from members.group(kafka, group, replicas)
 

@@ -7,7 +7,8 @@ import socket
 from typing import TYPE_CHECKING
 
 from worker.doctor.findings import Finding, not_checked, ok, problem, refused, warning
-from worker.errors import BundleError, Fatal
+from worker.errors import BundleError, ConfigError, Fatal
+from worker.forms import topics
 from worker.model import bundle as bundles
 from worker.opening import bundle_folder, open_model
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from worker.capacity.machine import Cpu
     from worker.config import ServingSettings, Settings
     from worker.model.bundle import Bundle
+    from worker.opening import Model
 
 VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 """Any of these multiplies INT8 without saturating in between."""
@@ -74,7 +76,7 @@ def model(settings: Settings) -> list[Finding]:
         bundle = bundles.load(bundle_folder(settings.model.bundle))
     except BundleError as error:
         return [refused("bundle", error, GET_BUNDLE), not_checked("probes", "There is no whole bundle.")]
-    return [ok("bundle", _described(bundle)), _probes(settings, bundle)]
+    return [ok("bundle", _described(bundle)), *_opened(settings, bundle)]
 
 
 def _described(bundle: Bundle) -> str:
@@ -82,13 +84,23 @@ def _described(bundle: Bundle) -> str:
     return f"{manifest.name} ({bundle.digest}), {manifest.task}: {len(bundle.labels)} labels; its digests are right."
 
 
-def _probes(settings: Settings, bundle: Bundle) -> Finding:
+def _opened(settings: Settings, bundle: Bundle) -> list[Finding]:
     try:
-        open_model(settings.model, settings.entities, settings.decision)
+        model = open_model(settings.model, settings.entities, settings.decision)
     except Fatal as error:
-        return refused("probes", error, "Use the onnxruntime of Winnow's lock file, or a CPU with VNNI.")
+        return [refused("probes", error, "Use the onnxruntime of Winnow's lock file, or a CPU with VNNI.")]
     count, within = len(bundle.manifest.probes), bundle.manifest.probe_tolerance
-    return ok("probes", f"This machine computes what the bundle's {count} probes expect, within {within:g}.")
+    computes = ok("probes", f"This machine computes what the bundle's {count} probes expect, within {within:g}.")
+    return [computes, *([_routes(settings, model)] if settings.routing.topics else [])]
+
+
+def _routes(settings: Settings, model: Model) -> Finding:
+    try:
+        topics(settings, model)
+    except ConfigError as error:
+        return refused("routes", error, "Correct routing.topics.")
+    routes = ", ".join(f"{name} to {topic}" for name, topic in settings.routing.topics.items())
+    return ok("routes", f"By {settings.routing.by}: {routes}; all else to {settings.kafka.output_topic}.")
 
 
 def port(serving: ServingSettings) -> Finding:

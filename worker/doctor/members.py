@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from worker.doctor.findings import Finding, not_checked, ok, problem, warning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from worker.config import KafkaSettings
     from worker.kafka.inspecting import Cluster, Group, Progress, Topic
@@ -53,9 +53,10 @@ def _can(cluster: Cluster) -> str:
     )
 
 
-def rights(kafka: KafkaSettings, topics: Mapping[str, Topic], group: Group | None) -> Iterator[Finding]:
-    """READ on what is read and on the group, WRITE on what is written."""
-    written = (kafka.output_topic, kafka.dead_letter_topic)
+def rights(
+    kafka: KafkaSettings, topics: Mapping[str, Topic], group: Group | None, written: Collection[str]
+) -> Iterator[Finding]:
+    """READ on what is read and on the group, WRITE on the topics that are `written`."""
     for name, topic in topics.items():
         operation = "WRITE" if name in written else "READ"
         yield _right(f"right {name}", f"topic {name}", operation, topic.rights)

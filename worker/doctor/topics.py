@@ -29,9 +29,10 @@ def matching(kafka: KafkaSettings, existing: Mapping[str, int]) -> list[str]:
     ]
 
 
-def existence(kafka: KafkaSettings, existing: Mapping[str, int]) -> Iterator[Finding]:
+def existence(settings: Settings, existing: Mapping[str, int]) -> Iterator[Finding]:
     """Each topic that the settings name, and each pattern."""
-    for role, name in _named(kafka):
+    kafka = settings.kafka
+    for name, role in _named(settings).items():
         check = f"topic {name}"
         if name.startswith("^"):
             found = [topic for topic in existing if re.match(name, topic)]
@@ -48,8 +49,9 @@ def existence(kafka: KafkaSettings, existing: Mapping[str, int]) -> Iterator[Fin
             )
 
 
-def partitions(kafka: KafkaSettings, existing: Mapping[str, int], replicas: int) -> Iterator[Finding]:
+def partitions(settings: Settings, existing: Mapping[str, int], replicas: int) -> Iterator[Finding]:
     """Whether each replica gets a partition, and each partition has its place in the output."""
+    kafka = settings.kafka
     inputs = {name: existing[name] for name in matching(kafka, existing)}
     if not inputs:
         yield not_checked("partitions", "There is no input topic.")
@@ -66,19 +68,20 @@ def partitions(kafka: KafkaSettings, existing: Mapping[str, int], replicas: int)
         )
     else:
         yield ok("partitions", found)
-    if kafka.output_partition == "source" and kafka.output_topic in existing:
-        yield _places(kafka, inputs, existing[kafka.output_topic])
+    if kafka.output_partition == "source":
+        yield from (_places(kafka, inputs, name, existing[name]) for name in settings.result_topics if name in existing)
 
 
-def _places(kafka: KafkaSettings, inputs: Mapping[str, int], written: int) -> Finding:
+def _places(kafka: KafkaSettings, inputs: Mapping[str, int], output: str, written: int) -> Finding:
     name, most = max(inputs.items(), key=lambda entry: entry[1])
+    check = "output partitions" if output == kafka.output_topic else f"output partitions {output}"
     if most <= written:
-        return ok("output partitions", f"{kafka.output_topic} has a partition for each of an input topic.")
+        return ok(check, f"{output} has a partition for each of an input topic.")
     return problem(
-        "output partitions",
-        f"{name} has {_counted(most)} and {kafka.output_topic} only {written}, but kafka.output_partition = 'source' "
-        "keeps their numbers.",
-        f"Set it to 'key', or: {_tool(kafka, 'topics')} --alter --topic {kafka.output_topic} --partitions {most}",
+        check,
+        f"{name} has {_counted(most)} and {output} only {written}, but kafka.output_partition = 'source' keeps their "
+        "numbers.",
+        f"Set it to 'key', or: {_tool(kafka, 'topics')} --alter --topic {output} --partitions {most}",
     )
 
 
@@ -86,18 +89,18 @@ def serving(settings: Settings, topics: Mapping[str, Topic]) -> Iterator[Finding
     """What only topics that exist can be asked: replication, size limits, what is deleted, and when."""
     kafka = settings.kafka
     for name, topic in topics.items():
-        yield from _replication(kafka, name, topic)
-    for name in (kafka.output_topic, kafka.dead_letter_topic):
+        yield from _replication(kafka, name, topic, written=name in settings.written_topics)
+    for name in settings.written_topics:
         if name in topics:
             yield _size(settings, name, topics[name])
             yield from _policy(kafka, name, topics[name])
-    inputs = [name for name in topics if name not in (kafka.output_topic, kafka.dead_letter_topic)]
+    inputs = [name for name in topics if name not in settings.written_topics]
     yield from _letters(settings, [topics[name] for name in inputs], topics.get(kafka.dead_letter_topic))
     for name in inputs:
         yield _retention(name, topics[name])
 
 
-def _replication(kafka: KafkaSettings, name: str, topic: Topic) -> Iterator[Finding]:
+def _replication(kafka: KafkaSettings, name: str, topic: Topic, *, written: bool) -> Iterator[Finding]:
     """Silent where all is well: it is said of nothing else."""
     check = f"replication {name}"
     if topic.leaderless:
@@ -108,7 +111,6 @@ def _replication(kafka: KafkaSettings, name: str, topic: Topic) -> Iterator[Find
         )
         return
     least = int((topic.settings or {}).get("min.insync.replicas", "1"))
-    written = name in (kafka.output_topic, kafka.dead_letter_topic)
     if written and topic.replicas < least:
         yield problem(
             check,
@@ -217,9 +219,13 @@ def _matches(check: str, pattern: str, found: Sequence[str]) -> Finding:
     )
 
 
-def _named(kafka: KafkaSettings) -> list[tuple[str, str]]:
-    inputs = [("input", name) for name in kafka.input_topics]
-    return [*inputs, ("output", kafka.output_topic), ("dead-letter topic", kafka.dead_letter_topic)]
+def _named(settings: Settings) -> dict[str, str]:
+    """Topics, or patterns, with what they are for."""
+    kafka = settings.kafka
+    routes = {topic: f"output of {name!r}" for name, topic in reversed(settings.routing.topics.items())}
+    inputs = dict.fromkeys(kafka.input_topics, "input")
+    outputs = dict.fromkeys(settings.result_topics, "output") | routes | {kafka.output_topic: "output"}
+    return inputs | outputs | {kafka.dead_letter_topic: "dead-letter topic"}
 
 
 def _counted(partitions: int) -> str:

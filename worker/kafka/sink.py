@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class KafkaSink:
-    """Writes to the output and the dead-letter topic. See `worker.ports.Sink`."""
+    """Writes each record to its topic. See `worker.ports.Sink`."""
 
     def __init__(self, kafka: KafkaSettings, max_bytes: int, clock: Clock) -> None:
         self._writer = Writer(kafka, max_bytes, clock)
@@ -30,7 +30,7 @@ class KafkaSink:
         try:
             self._writer.produce(outgoing, partial(self._report, delivered))
         except KafkaException as error:
-            raise undeliverable(self._writer.topic(outgoing), error.args[0]) from None
+            raise undeliverable(outgoing.topic, error.args[0]) from None
 
     def poll(self) -> None:
         self._writer.poll()

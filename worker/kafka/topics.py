@@ -14,7 +14,7 @@ from worker.kafka import clients, faults
 from worker.pipeline.encode import LEAST_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from confluent_kafka.admin import ClusterMetadata  # type: ignore[attr-defined]
 
@@ -40,8 +40,12 @@ class Heard:
             self.last = error.str()
 
 
-def prepare(kafka: KafkaSettings) -> int | None:
+def prepare(kafka: KafkaSettings, results: Sequence[str] = ()) -> int | None:
     """See that the brokers answer and every topic exists; create what is missing if `create_topics`.
+
+    Args:
+        kafka: where, and which topics.
+        results: those of results; none stands for `output_topic` alone.
 
     Returns:
         The least `max.message.bytes` of the topics that are written, where this user may know it.
@@ -50,7 +54,7 @@ def prepare(kafka: KafkaSettings) -> int | None:
         BrokerError: the brokers cannot be reached or refuse the login.
         TopicError: a topic is missing, may not be created, or takes too little.
     """
-    heard = Heard()
+    heard, results = Heard(), results or (kafka.output_topic,)
     try:
         # What it would log is in the error it ends with.
         admin = AdminClient(clients.common(kafka, heard) | {"log_level": 0})
@@ -58,7 +62,7 @@ def prepare(kafka: KafkaSettings) -> int | None:
         raise clients.refused(error) from None
     metadata = answer(admin, kafka, heard)
     existing = {name: len(topic.partitions) for name, topic in metadata.topics.items() if topic.error is None}
-    missing = [name for name in _named(kafka) if name not in existing]
+    missing = [name for name in _named(kafka, results) if name not in existing]
     if missing and kafka.create_topics:
         _create(admin, kafka, missing)
         existing |= dict.fromkeys(missing, kafka.create_partitions)
@@ -69,8 +73,9 @@ def prepare(kafka: KafkaSettings) -> int | None:
         if pattern.startswith("^") and not any(re.match(pattern, name) for name in inputs):
             log.warning("no topic matches yet", pattern=pattern)
     if kafka.output_partition == "source":
-        _check_partitions(kafka, inputs, existing[kafka.output_topic])
-    return _least(size_limits(admin, min(metadata.brokers), (kafka.output_topic, kafka.dead_letter_topic)))
+        for name in results:
+            _check_partitions(inputs, name, existing[name])
+    return _least(size_limits(admin, min(metadata.brokers), (*results, kafka.dead_letter_topic)))
 
 
 def answer(admin: AdminClient, kafka: KafkaSettings, heard: Heard) -> ClusterMetadata:
@@ -102,9 +107,9 @@ def _metadata(admin: AdminClient, heard: Heard, seconds: float) -> ClusterMetada
         return None
 
 
-def _named(kafka: KafkaSettings) -> list[str]:
+def _named(kafka: KafkaSettings, results: Sequence[str]) -> list[str]:
     inputs = [topic for topic in kafka.input_topics if not topic.startswith("^")]
-    return [*inputs, kafka.output_topic, kafka.dead_letter_topic]
+    return [*inputs, *results, kafka.dead_letter_topic]
 
 
 def _create(admin: AdminClient, kafka: KafkaSettings, missing: Iterable[str]) -> None:
@@ -167,10 +172,10 @@ def _is_input(kafka: KafkaSettings, name: str) -> bool:
     return any(re.match(t, name) if t.startswith("^") else t == name for t in kafka.input_topics)
 
 
-def _check_partitions(kafka: KafkaSettings, inputs: dict[str, int], written: int) -> None:
+def _check_partitions(inputs: dict[str, int], output: str, written: int) -> None:
     for name, count in inputs.items():
         if count > written:
             raise TopicError(
-                f"{name!r} has {count} partitions and {kafka.output_topic!r} only {written}, but "
+                f"{name!r} has {count} partitions and {output!r} only {written}, but "
                 "kafka.output_partition = 'source' keeps their numbers. Add partitions, or set it to 'key'."
             )

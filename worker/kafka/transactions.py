@@ -77,7 +77,7 @@ class KafkaTransactions:
             # The transaction, or the producer, has failed already; why, the abort will be told.
             if error.args[0].code() in (KafkaError._STATE, KafkaError._FATAL):
                 raise AbortNeeded from None
-            raise undeliverable(self._writer.topic(outgoing), error.args[0]) from None
+            raise undeliverable(outgoing.topic, error.args[0]) from None
 
     def poll(self) -> None:
         self._writer.poll()

@@ -1,4 +1,4 @@
-"""What both producers share: where a record goes, and what happens while the client's queue is full."""
+"""What both producers share: which partition a record goes to, and what happens while the client's queue is full."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FULL_QUEUE_PATIENCE = 60.0
 
 
 class Writer:
-    """A producer and the topics that it writes to.
+    """A producer.
 
     Attributes:
         failed: why the worker cannot go on, once it is known.
@@ -51,7 +51,7 @@ class Writer:
         """Make the client.
 
         Args:
-            kafka: topics and properties.
+            kafka: partitions and properties.
             max_bytes: bound on what is written.
             clock: for what is waited out.
             defaults: properties under those of the user.
@@ -60,7 +60,6 @@ class Writer:
         self._clock = clock
         self._fatal = fatal
         self._by_source = kafka.output_partition == "source"
-        self._topics = {Destination.OUTPUT: kafka.output_topic, Destination.DEAD_LETTER: kafka.dead_letter_topic}
         self.failed: Fatal | None = None
         self._lost = Lost()
         try:
@@ -80,7 +79,7 @@ class Writer:
             KafkaException: the client refuses it.
             DeliveryError: the client's queue stays full.
         """
-        topic = self._topics[outgoing.destination]
+        topic = outgoing.topic
         options: dict[str, Any] = {"on_delivery": report}
         if outgoing.headers:
             options["headers"] = outgoing.headers
@@ -99,9 +98,6 @@ class Writer:
                 if now > deadline:
                     raise DeliveryError(f"The queue of records for {topic!r} has been full for a minute.") from None
                 self._serve(0.05)
-
-    def topic(self, outgoing: Outgoing) -> str:
-        return self._topics[outgoing.destination]
 
     def poll(self) -> None:
         """Serve the client's callbacks. Raises what made the worker unable to go on."""

@@ -1,4 +1,4 @@
-"""Bytes to `Request`: JSON with the text found by a JSON Pointer (RFC 6901), or the plain payload.
+"""Messages to `Request`: documents with the text found by a JSON Pointer (RFC 6901), or the plain payload.
 
 Whatever a message holds, it becomes a request or an `InvalidMessage`; nothing else is ever raised.
 """
@@ -8,54 +8,50 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import orjson
-
 from worker.errors import InvalidMessage
+from worker.pipeline.cloudevents import unwrap
+from worker.pipeline.json_text import MISSING, kind, parse
 from worker.pipeline.messages import Rejection, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from worker.pipeline.messages import Forward, Record, Skip
 
 Decoder: TypeAlias = "Callable[[Record], Request]"
+Read: TypeAlias = "Callable[[bytes], Any]"
+"""A value to the document that it holds; raises InvalidMessage where it holds none."""
 
 MAX_ID_CHARACTERS = 512
-MAX_DEPTH = 1024
-"""Levels of arrays and objects that the parser takes."""
-_HALF_A_PAIR = "has half of a surrogate pair (an escape \\ud800 to \\udfff without its other half)"
-_FAULTS = {
-    "depth limit exceeded": f"is nested deeper than {MAX_DEPTH:,} levels",
-    "no low surrogate in string": _HALF_A_PAIR,
-    "invalid low surrogate in string": _HALF_A_PAIR,
-    "invalid high surrogate in string": _HALF_A_PAIR,
-    "UTF-8 byte order mark (BOM) is not supported": "begins with a byte order mark, which JSON may not have,",
-}
-"""What the parser's own messages mean where it is more than that the value is not JSON."""
-_MISSING = object()
 _HEADERS_UNREADABLE = Rejection("decode", "invalid-headers", "A header's name is not UTF-8.", "InvalidMessage")
 
 
 def json_decoder(text_pointer: str, id_pointer: str | None, max_bytes: int, max_characters: int) -> Decoder:
-    """A decoder of JSON messages.
+    """A decoder of JSON messages: see `document_decoder`."""
+    return document_decoder(text_pointer, id_pointer, max_bytes, max_characters, parse)
+
+
+def document_decoder(
+    text_pointer: str, id_pointer: str | None, max_bytes: int, max_characters: int, read: Read
+) -> Decoder:
+    """A decoder of messages that are documents.
 
     Args:
         text_pointer: where the text is, e.g. `/text` or `/event/0/body`.
         id_pointer: where the id is; None, or a message without it, gives `topic-partition-offset`.
         max_bytes: larger values are invalid; checked before parsing.
         max_characters: longer texts are cut and marked as truncated.
+        read: a value to its document.
     """
     text_of = pointer(text_pointer)
     id_of = pointer(id_pointer) if id_pointer else None
 
     def decode(record: Record) -> Request:
-        document = _parse(_bounded(record, max_bytes))
+        document = read(_bounded(record, max_bytes))
         text = text_of(document)
-        if text is _MISSING:
-            raise InvalidMessage("missing-field", f"The message has no field {text_pointer}.")
         if not isinstance(text, str):
-            raise InvalidMessage("wrong-type", f"The field {text_pointer} is {_kind(text)}, not a string.")
-        found = id_of(document) if id_of else _MISSING
+            raise _no_text(text, text_pointer)
+        found = id_of(document) if id_of else MISSING
         return _request(_id(found, record), text, max_characters)
 
     return decode
@@ -65,13 +61,67 @@ def text_decoder(max_bytes: int, max_characters: int) -> Decoder:
     """A decoder of messages whose whole value is the text, in UTF-8."""
 
     def decode(record: Record) -> Request:
-        try:
-            text = _bounded(record, max_bytes).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise InvalidMessage("invalid-utf8", f"The value is not UTF-8 at byte {error.start}.") from None
-        return _request(_id(_MISSING, record), text, max_characters)
+        return _request(_id(MISSING, record), plain_text(_bounded(record, max_bytes)), max_characters)
 
     return decode
+
+
+def event_decoder(text_pointer: str, max_bytes: int, max_characters: int, read: Read, *, named: bool = True) -> Decoder:
+    """A decoder of CloudEvents.
+
+    Args:
+        text_pointer: where the text is in an event's data; empty where the data is the text.
+        max_bytes: larger values are invalid; checked before parsing.
+        max_characters: longer texts are cut and marked as truncated.
+        read: data that are bytes to their document.
+        named: whether the id is the event's, or `topic-partition-offset`.
+    """
+    text_of = pointer(text_pointer)
+
+    def decode(record: Record) -> Request:
+        _bounded(record, max_bytes)
+        event = unwrap(record)
+        document = event.document if event.data is None else read(event.data)
+        if document is MISSING:
+            raise InvalidMessage("empty", "The event has no data.")
+        text = text_of(document)
+        if not isinstance(text, str):
+            raise _no_text(text, text_pointer)
+        return _request(_id(event.id if named else MISSING, record), text, max_characters)
+
+    return decode
+
+
+def header_decoder(
+    decode: Decoder, without_id: Decoder, id_header: str | None, metadata_headers: Sequence[str]
+) -> Decoder:
+    """A decoder that takes the id, and what the result repeats, from headers; of equal names the last one counts.
+
+    Args:
+        decode: the rest of messages that have no such id.
+        without_id: the same of those that have one, which need no other.
+        id_header: the header with the id; it goes before any other.
+        metadata_headers: names of those that results repeat.
+    """
+    names = frozenset(metadata_headers) | ({id_header} if id_header else frozenset())
+
+    def by_headers(record: Record) -> Request:
+        said = {name: value for name, value in record.headers if name in names and value is not None}
+        texts = {name: _header_text(name, value) for name, value in said.items()}
+        request = (without_id if id_header in texts else decode)(record)
+        metadata = {name: texts[name] for name in metadata_headers if name in texts}
+        named = _id(texts[id_header], record) if id_header in texts else request.id
+        return request._replace(id=named, metadata=metadata or None)
+
+    return by_headers
+
+
+def plain_text(value: bytes) -> str:
+    """Raises InvalidMessage where the value is not UTF-8."""
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("invalid-utf8", f"The value is not UTF-8 at byte {error.start}.") from None
 
 
 def pointer(path: str) -> Callable[[Any], Any]:
@@ -113,11 +163,25 @@ def _walk(document: Any, keys: list[str]) -> Any:
 
 def _step(document: Any, key: str) -> Any:
     if isinstance(document, dict):
-        return document.get(key, _MISSING)
+        return document.get(key, MISSING)
     if isinstance(document, list) and key.isascii() and key.isdigit() and (key == "0" or key[0] != "0"):
         index = int(key[:10])
-        return document[index] if index < len(document) else _MISSING
-    return _MISSING
+        return document[index] if index < len(document) else MISSING
+    return MISSING
+
+
+def _no_text(found: Any, text_pointer: str) -> InvalidMessage:
+    if found is MISSING:
+        return InvalidMessage("missing-field", f"The message has no field {text_pointer}.")
+    what = f"The field {text_pointer}" if text_pointer else "The whole value"
+    return InvalidMessage("wrong-type", f"{what} is {kind(found)}, not a string.")
+
+
+def _header_text(name: str, value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("invalid-header-value", f"The header {name} is not UTF-8 at byte {error.start}.") from None
 
 
 def _bounded(record: Record, max_bytes: int) -> bytes:
@@ -129,23 +193,6 @@ def _bounded(record: Record, max_bytes: int) -> bytes:
     return value
 
 
-def _parse(value: bytes) -> Any:
-    try:
-        return orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        raise _json_fault(value, error) from None
-
-
-def _json_fault(value: bytes, error: orjson.JSONDecodeError) -> InvalidMessage:
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError as found:
-        return InvalidMessage("invalid-utf8", f"The value is not UTF-8 at byte {found.start}, so it cannot be JSON.")
-    # The parser's own message may quote the document, so only its kind and its position are kept.
-    what = _FAULTS.get(error.msg, "is not JSON")
-    return InvalidMessage("invalid-json", f"The value {what} at character {error.pos}.")
-
-
 def _request(id_: str, text: str, max_characters: int) -> Request:
     if not text or text.isspace():
         raise InvalidMessage("empty-text", "The text is empty.")
@@ -155,7 +202,7 @@ def _request(id_: str, text: str, max_characters: int) -> Request:
 
 
 def _id(found: Any, record: Record) -> str:
-    if found is _MISSING or found is None:
+    if found is MISSING or found is None:
         return f"{record.topic}-{record.partition}-{record.offset}"
     if isinstance(found, str):
         if len(found) > MAX_ID_CHARACTERS:
@@ -163,16 +210,4 @@ def _id(found: Any, record: Record) -> str:
         return found
     if isinstance(found, int) and not isinstance(found, bool):
         return str(found)
-    raise InvalidMessage("invalid-id", f"The id is {_kind(found)}, not a string or an integer.")
-
-
-def _kind(value: Any) -> str:
-    names = {
-        type(None): "null",
-        bool: "a boolean",
-        int: "a number",
-        float: "a number",
-        str: "a string",
-        list: "an array",
-    }
-    return names.get(type(value), "an object")
+    raise InvalidMessage("invalid-id", f"The id is {kind(found)}, not a string or an integer.")

@@ -1,4 +1,4 @@
-"""Outcomes to the records that are written: results as JSON, dead letters with the original bytes.
+"""Outcomes to the records that are written, and their topics: results, dead letters with the original bytes.
 
 A result is a function of the message and the bundle alone (no clock, no host), so a redelivered message
 gives byte-identical output. When it was classified is the Kafka timestamp of the output record.
@@ -7,7 +7,7 @@ gives byte-identical output. When it was classified is the Kafka timestamp of th
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import orjson
 
@@ -15,10 +15,13 @@ from worker.pipeline.error_headers import connect_headers, own_headers
 from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.pipeline.error_headers import ErrorHeaders
     from worker.pipeline.messages import Classification, Headers, Outcome, Record
+
+Write: TypeAlias = "Callable[[dict[str, object], Record, str], tuple[bytes, Headers]]"
+"""A result, its message and its topic to the value that is written, and the headers that belong to it."""
 
 SCHEMA_VERSION = 1
 LEAST_BYTES = 4_096
@@ -32,6 +35,26 @@ class ModelIdentity(NamedTuple):
     digest: str
 
 
+class Topics(NamedTuple):
+    """Where records go."""
+
+    output: str = Destination.OUTPUT.value
+    """Results that have no other route, and tombstones."""
+    dead_letters: str = Destination.DEAD_LETTER.value
+    routes: Mapping[str, str] | None = None
+    """Topics of results by label, or by action; None where all have the same."""
+    by_action: bool = False
+
+
+class Form(NamedTuple):
+    """How results are written."""
+
+    write: Write | None = None
+    """None: as JSON, and nothing else."""
+    strip: Callable[[Headers], Headers] | None = None
+    """Leaves out headers of messages that results must not take over; None for none."""
+
+
 class Encoder:
     """Encodes outcomes.
 
@@ -42,6 +65,8 @@ class Encoder:
         max_bytes: bound on what is written, at least `LEAST_BYTES`; a larger result becomes a dead letter, and a
             larger dead letter is cut, with the size and SHA-256 of the original value in its headers.
         error_headers: the headers of dead letters.
+        topics: where what is written goes.
+        form: how results are written.
     """
 
     def __init__(
@@ -51,6 +76,8 @@ class Encoder:
         pass_headers: Sequence[str],
         max_bytes: int,
         error_headers: ErrorHeaders = connect_headers,
+        topics: Topics = Topics(),  # noqa: B008 - it does not change
+        form: Form = Form(),  # noqa: B008
     ) -> None:
         self._model = {"name": model.name, "digest": model.digest}
         self._digest = model.digest
@@ -59,11 +86,19 @@ class Encoder:
         self._headers = frozenset(pass_headers)
         self._max_bytes = max_bytes
         self._error_headers = error_headers
+        self._output_topic, self._dead_letter_topic, self._routes, self._by_action = topics
+        self._write, self._strip = form
 
     def __call__(self, record: Record, outcome: Outcome) -> tuple[Outgoing | None, Rejection | None]:
         """What is to be written for a record, and why where it is a dead letter; (None, None) for nothing."""
         if isinstance(outcome, Result):
-            outgoing = self._output(record, self._result(record, outcome))
+            topic = self._output_topic if self._routes is None else self._routed(outcome.classification, self._routes)
+            document, headers = self._document(record, outcome), None
+            if self._write is None:
+                value = orjson.dumps(document)
+            else:
+                value, headers = self._write(document, record, topic)
+            outgoing = self._output(record, topic, value, headers)
             size = _size(outgoing)
             if size <= self._max_bytes:
                 return outgoing, None
@@ -74,10 +109,14 @@ class Encoder:
         if isinstance(outcome, Rejection):
             return self._dead_letter(record, outcome), outcome
         if isinstance(outcome, Forward):
-            return self._output(record, None), None
+            return self._output(record, self._output_topic, None), None
         return None, None
 
-    def _result(self, record: Record, result: Result) -> bytes:
+    def _routed(self, said: Classification, routes: Mapping[str, str]) -> str:
+        name = said.action if self._by_action else said.label
+        return self._output_topic if name is None else routes.get(name, self._output_topic)
+
+    def _document(self, record: Record, result: Result) -> dict[str, object]:
         said = result.classification
         document: dict[str, object] = {
             "schema": SCHEMA_VERSION,
@@ -106,18 +145,26 @@ class Encoder:
             document["layer"] = said.layer
         if result.windows > 1:
             document["windows"] = result.windows
-        return orjson.dumps(document)
+        if result.request.metadata is not None:
+            document["metadata"] = result.request.metadata
+        return document
 
-    def _output(self, record: Record, value: bytes | None) -> Outgoing:
+    def _output(self, record: Record, topic: str, value: bytes | None, more: Headers | None = None) -> Outgoing:
         headers = record.headers
-        if headers and not self._all_headers:
-            headers = [header for header in headers if header[0] in self._headers]
-        return Outgoing(Destination.OUTPUT, record.key, value, headers, (record.topic, record.partition))
+        if headers:
+            if not self._all_headers:
+                headers = [header for header in headers if header[0] in self._headers]
+            if self._strip is not None:
+                headers = self._strip(headers)
+        if more:
+            headers = headers + more
+        return Outgoing(Destination.OUTPUT, topic, record.key, value, headers, (record.topic, record.partition))
 
     def _dead_letter(self, record: Record, rejection: Rejection) -> Outgoing:
         why = self._error_headers(record, rejection) + own_headers(record, rejection)
         source = (record.topic, record.partition)
-        whole = Outgoing(Destination.DEAD_LETTER, record.key, record.value, record.headers + why, source)
+        headers = record.headers + why
+        whole = Outgoing(Destination.DEAD_LETTER, self._dead_letter_topic, record.key, record.value, headers, source)
         return whole if _size(whole) <= self._max_bytes else self._cut(whole, why)
 
     def _cut(self, letter: Outgoing, why: Headers) -> Outgoing:

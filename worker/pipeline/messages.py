@@ -44,6 +44,8 @@ class Request(NamedTuple):
     text: str
     truncated: bool
     """Whether the text was cut to the bound on characters."""
+    metadata: dict[str, str] | None = None
+    """Headers that the result repeats; None where none are asked for, or there."""
 
 
 class Classification(NamedTuple):
@@ -121,7 +123,7 @@ Outcome: TypeAlias = "Result | Rejection | Skip | Forward"
 
 
 class Destination(StrEnum):
-    """Where an outgoing record goes."""
+    """What an outgoing record is."""
 
     OUTPUT = "output"
     DEAD_LETTER = "dead-letter"
@@ -131,6 +133,8 @@ class Outgoing(NamedTuple):
     """A record to be written."""
 
     destination: Destination
+    topic: str
+    """Where it goes."""
     key: bytes | None
     value: bytes | None
     headers: Headers

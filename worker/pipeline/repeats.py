@@ -42,7 +42,7 @@ class Repeats:
 
     def find(self, request: Request) -> Result | None:
         """The result of a request whose text is known."""
-        _, text, truncated = request
+        _, text, truncated, _ = request
         kept = self._kept.get(text)
         if kept is None or truncated:
             self.misses += 1
@@ -54,7 +54,7 @@ class Repeats:
 
     def keep(self, result: Result) -> None:
         """Note what the model said of a text, unless there was more of it than the model was to see."""
-        (_, text, cut), said, truncated, tokens, windows = result
+        (_, text, cut, _), said, truncated, tokens, windows = result
         size = _size(text, said)
         if cut or size > self._largest or text in self._kept:
             return

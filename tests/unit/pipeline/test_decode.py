@@ -11,7 +11,17 @@ from hypothesis import example, given
 from tests.kit import record
 from worker.errors import InvalidMessage
 from worker.metrics import REASONS
-from worker.pipeline.decode import MAX_DEPTH, MAX_ID_CHARACTERS, json_decoder, pointer, text_decoder
+from worker.pipeline.decode import (
+    MAX_ID_CHARACTERS,
+    document_decoder,
+    event_decoder,
+    header_decoder,
+    json_decoder,
+    plain_text,
+    pointer,
+    text_decoder,
+)
+from worker.pipeline.json_text import MAX_DEPTH, parse
 from worker.pipeline.messages import Request
 
 MAX_BYTES, MAX_CHARACTERS = 2_000, 100
@@ -254,3 +264,121 @@ def test_what_is_no_pointer_is_refused(path: str):
 def test_tilde_and_slash_escapes_do_not_mix():
     """`~01` is the key `~1`, not a slash."""
     assert pointer("/~01")({"~1": "right", "/": "wrong"}) == "right"
+
+
+# Headers
+
+without_id = json_decoder("/text", None, MAX_BYTES, MAX_CHARACTERS)
+by_headers = header_decoder(decode, without_id, "id", ("tenant", "id", "none"))
+
+
+def with_headers(*headers: tuple[str, bytes | None], value: bytes = b'{"id": "own", "text": "x"}'):
+    return record(3, value, headers=list(headers))
+
+
+def test_the_id_of_a_header_goes_before_the_messages():
+    """The last of equal names counts; without one, or without a value, the message's own holds."""
+    assert by_headers(with_headers(("id", b"1"), ("id", "\u00e9".encode()))).id == "\u00e9"
+    assert by_headers(with_headers(("other", b"1"))).id == "own"
+    assert by_headers(with_headers(("id", None))).id == "own"
+    assert by_headers(with_headers(("id", b"17"), value=b'{"id": [], "text": "x"}')).id == "17"
+    assert rejected(b'{"id": [], "text": "x"}', by_headers).reason == "invalid-id"
+
+
+def test_headers_become_metadata():
+    """Those that are asked for, in the order of the settings, the last of equal names; None where there are none."""
+    said = with_headers(("id", b"1"), ("tenant", b"a"), ("more", b"\xff"), ("tenant", b"b"), ("none", None))
+    request = by_headers(said)
+    assert list((request.metadata or {}).items()) == [("tenant", "b"), ("id", "1")]
+    assert by_headers(with_headers(("more", b"1"))).metadata is None
+    only_id = header_decoder(decode, without_id, "id", ())
+    assert only_id(with_headers(("id", b"1"), ("tenant", b"a"))) == Request("1", "x", False)
+
+
+@pytest.mark.parametrize("name", ["id", "tenant"])
+def test_a_header_that_is_not_utf8_is_named(name: str):
+    """By its name, which the settings have, and never by its value; one that nobody asked for may be anything."""
+    with pytest.raises(InvalidMessage) as refused:
+        by_headers(with_headers((name, SECRET.encode() + b"\xff")))
+    assert (refused.value.reason, str(refused.value)) == (
+        "invalid-header-value", f"The header {name} is not UTF-8 at byte {len(SECRET)}."
+    )  # fmt: skip
+    assert by_headers(with_headers((name, b"\xff"), (name, b"good"), ("other", b"\xff"))).text == "x"
+
+
+def test_an_id_of_a_header_has_the_same_bound():
+    """As any other id."""
+    with pytest.raises(InvalidMessage, match="more than 512"):
+        by_headers(with_headers(("id", b"i" * (MAX_ID_CHARACTERS + 1))))
+
+
+@given(st.lists(st.tuples(st.sampled_from(["id", "tenant", "x"]), st.none() | st.binary(max_size=4)), max_size=5))
+def test_any_headers_are_metadata_or_refused(headers: list[tuple[str, bytes | None]]):
+    """Whatever they hold, a request or an InvalidMessage comes of it, and metadata can be written as JSON."""
+    last = dict(header for header in headers if header[1] is not None and header[0] != "x")
+    said = with_headers(*headers)
+    try:
+        wanted = {name: value.decode() for name, value in last.items() if value is not None}
+    except UnicodeDecodeError:
+        with pytest.raises(InvalidMessage):
+            by_headers(said)
+        return
+    request = by_headers(said)
+    check(request)
+    assert (request.metadata or {}) == wanted
+    assert request.id == wanted.get("id", "own")
+
+
+# CloudEvents
+
+ATTRIBUTES = {"specversion": "1.0", "id": "e-1", "source": "/s", "type": "t"}
+STRUCTURED = ("content-type", b"application/cloudevents+json")
+BINARY = [(f"ce_{name}", value.encode()) for name, value in ATTRIBUTES.items()]
+events = event_decoder("/text", MAX_BYTES, MAX_CHARACTERS, parse)
+plain_events = event_decoder("", MAX_BYTES, MAX_CHARACTERS, plain_text)
+
+
+def structured(**members: object):
+    return with_headers(STRUCTURED, value=dumped(**ATTRIBUTES, **members))
+
+
+def test_the_text_of_an_event_is_in_its_data():
+    """Structured or binary, as JSON or as Base64; its id is the event's."""
+    data = {"text": "x", "id": "not this"}
+    assert events(structured(data=data)) == Request("e-1", "x", False)
+    assert events(structured(data_base64="eyJ0ZXh0IjogIngifQ==")) == Request("e-1", "x", False)
+    assert events(with_headers(*BINARY, value=dumped(**data))) == Request("e-1", "x", False)
+    unnamed = event_decoder("/text", MAX_BYTES, MAX_CHARACTERS, parse, named=False)
+    assert unnamed(structured(data=data)).id == "in-0-3"
+
+
+def test_the_data_of_an_event_may_be_the_text():
+    """Any JSON string, or bytes in UTF-8."""
+    assert plain_events(structured(data="x")).text == "x"
+    assert plain_events(structured(data="x", datacontenttype="text/plain")).text == "x"
+    assert plain_events(with_headers(*BINARY, value=b"x")).text == "x"
+
+
+@pytest.mark.parametrize(
+    ("members", "how", "reason"),
+    [
+        ({}, events, "empty"), ({"data": None}, events, "missing-field"), ({"data": {"text": 3}}, events, "wrong-type"),
+        ({"data": {"text": "x"}}, plain_events, "wrong-type"), ({"data_base64": "e30"}, events, "invalid-cloudevent"),
+        ({"data_base64": "ew=="}, events, "invalid-json"), ({"data": "x" * MAX_BYTES}, events, "too-large"),
+        ({"data": {"text": " "}}, events, "empty-text"), ({"data_base64": "/w=="}, plain_events, "invalid-utf8"),
+    ],
+)  # fmt: skip
+def test_events_without_a_text_are_refused(members: dict[str, object], how, reason: str):
+    """Each with a reason that metrics know."""
+    with pytest.raises(InvalidMessage) as refused:
+        how(structured(**members))
+    assert refused.value.reason == reason
+    assert reason in REASONS["decode"]
+
+
+def test_what_a_value_is_read_with_is_the_decoders_own_affair():
+    """Any document will do, not JSON alone; what it refuses is refused."""
+    how = document_decoder("/text", "/id", MAX_BYTES, MAX_CHARACTERS, lambda value: {"text": value.decode(), "id": 7})
+    assert how(record(0, b"x")) == Request("7", "x", False)
+    whole = document_decoder("", None, MAX_BYTES, MAX_CHARACTERS, parse)
+    assert str(rejected(b"17", whole)) == "The whole value is a number, not a string."

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from tests.kit import MODEL, record, says
 from worker.metrics import REASONS
-from worker.pipeline.encode import LEAST_BYTES, Encoder
+from worker.pipeline.encode import LEAST_BYTES, Encoder, Form, Topics
 from worker.pipeline.error_headers import (
     MAX_GROUP_CHARACTERS,
     MAX_MESSAGE_CHARACTERS,
@@ -126,6 +126,64 @@ def test_a_result_takes_over_the_headers_it_is_told_to():
     assert written(encoder(), source, result()).headers == [("traceparent", b"2"), ("traceparent", b"3")]
     assert written(encoder(pass_headers=("*",)), source, result()).headers == own
     assert written(encoder(pass_headers=()), source, result()).headers == []
+
+
+def routed(label: str | None = None, action: str | None = None) -> Result:
+    plain = result()
+    return plain._replace(classification=plain.classification._replace(label=label, action=action))
+
+
+def test_every_record_knows_its_topic():
+    """Results by their route, others and tombstones to the output, dead letters to theirs, the too large as well."""
+    topics = Topics("out", "dead", {"spam": "quarantine", "accept": "never", "": "never"})
+    encode = Encoder(MODEL, False, (), LEAST, topics=topics)
+    assert written(encode, record(), routed("spam")).topic == "quarantine"
+    assert written(encode, record(), routed("ham", "accept")).topic == "out"
+    assert written(encode, record(), routed(None)).topic == "out"
+    assert written(encode, record(0, None), Forward()).topic == "out"
+    assert written(encode, record(), REJECTED).topic == "dead"
+    large = routed("spam")
+    assert written(encode, record(), large._replace(request=Request("i" * LEAST, "", False))).topic == "dead"
+
+
+def test_actions_are_routes_as_well():
+    """Then labels are none."""
+    encode = Encoder(MODEL, False, (), LEAST, topics=Topics("out", "dead", {"review": "people", "spam": "never"}, True))
+    assert written(encode, record(), routed("spam", "review")).topic == "people"
+    assert written(encode, record(), routed("review", "accept")).topic == "out"
+    assert written(encode, record(), routed("spam")).topic == "out"
+
+
+def test_metadata_is_there_where_the_request_has_some():
+    """And the rest of the result is what it is without."""
+    said = result()
+    plain = orjson.loads(written(encoder(), record(), said).value or b"")
+    full = said._replace(request=said.request._replace(metadata={"tenant": "a"}))
+    document = orjson.loads(written(encoder(), record(), full).value or b"")
+    assert document.pop("metadata") == {"tenant": "a"}
+    assert document == plain
+
+
+def test_a_form_of_its_own_gets_result_message_and_topic():
+    """It makes the value and headers, which come after the message's; what it strips is not passed on."""
+
+    def write(document, message, topic):
+        return f"{document['id']} {message.offset} {topic}".encode(), [("form", b"1")]
+
+    form = Form(write, lambda headers: [header for header in headers if header[0] != "ce_id"])
+    encode = Encoder(MODEL, False, ("*",), LEAST, topics=Topics("out", "dead"), form=form)
+    source = record(7, b"{}", headers=[("ce_id", b"x"), ("own", b"y")])
+    outgoing = written(encode, source, result())
+    assert (outgoing.value, outgoing.headers) == (b"1 7 out", [("own", b"y"), ("form", b"1")])
+    assert source.headers == [("ce_id", b"x"), ("own", b"y")]
+    assert written(encode, source, Forward()).headers == [("own", b"y")]
+    assert written(encode, source, REJECTED).headers[:2] == source.headers
+
+
+def test_what_a_form_adds_counts_for_the_bound():
+    """Its headers make a result too large as its value does."""
+    encode = Encoder(MODEL, False, (), LEAST, form=Form(lambda *_: (b"", [("large", b"x" * LEAST)])))
+    assert written(encode, record(), result()).destination is Destination.DEAD_LETTER
 
 
 def test_skip_writes_nothing_and_forward_writes_the_tombstone():

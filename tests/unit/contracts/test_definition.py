@@ -1,0 +1,93 @@
+"""The definition of the contracts: what its annotations mean, and which ones it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from worker import contracts
+from worker.contracts.definition import NAMES, ListOf, MapOf, Scalar, as_message, completed, message, published, schema
+
+
+def made(**properties):
+    """The fields of a definition with these properties."""
+    numbered = {name: {"x-number": number, **part} for number, (name, part) in enumerate(properties.items(), 1)}
+    return as_message({"title": "Made", "required": ["first"], "properties": numbered}).fields
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"type": "string"}, "string"), ({"type": "integer"}, "int64"), ({"type": "number"}, "double"),
+        ({"type": "boolean"}, "boolean"), ({"enum": ["a", "b"]}, "string"), ({"const": 1}, "int64"),
+        ({"type": ["integer", "null"]}, "int64"), ({"type": "integer", "x-type": "int32"}, "int32"),
+        ({"type": ["string", "null"], "contentEncoding": "base64"}, "bytes"),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}], "x-type": "string"}, "string"),
+    ],
+)  # fmt: skip
+def test_scalars(part, kind):
+    """JSON's types, and what the annotation says where those are not enough."""
+    (field,) = made(first=part)
+    assert (field.type, field.nullable) == (Scalar(kind), "null" in json.dumps(part))
+
+
+def test_lists_maps_and_messages():
+    """A list of objects, an object of free names, and one of fixed ones."""
+    inner = {"title": "Inner part", "properties": {"a": {"type": "string", "x-number": 1}}}
+    many, free, one = made(
+        first={"type": "array", "items": inner},
+        second={"type": "object", "minProperties": 1, "additionalProperties": {"type": ["number", "null"]}},
+        third={"type": "object", **inner},
+    )
+    assert isinstance(many.type, ListOf)
+    assert (many.type.item.name, many.required, many.may_be_empty, many.optional) == ("InnerPart", True, True, False)
+    assert (free.type, free.required, free.may_be_empty, free.optional) == (
+        MapOf(Scalar("double"), True), False, False, True,
+    )  # fmt: skip
+    assert one.type == many.type.item
+
+
+def test_a_field_needs_a_number_of_its_own():
+    """Without one, or with another's, the definition is refused."""
+    with pytest.raises(ValueError, match=r"The field b has no x-number\."):
+        as_message({"title": "Made", "properties": {"b": {"type": "string"}}})
+    twice = {name: {"type": "string", "x-number": 3} for name in "ab"}
+    with pytest.raises(ValueError, match=r"Made: a and b have the same x-number 3\."):
+        as_message({"title": "Made", "properties": twice})
+
+
+def test_annotations_are_not_published():
+    """Wherever they are; what is left is what validators know."""
+    assert published({"x-number": 1, "items": [{"x-type": "a", "type": "b"}], "title": "c"}) == {
+        "items": [{"type": "b"}],
+        "title": "c",
+    }
+    for name in NAMES:
+        assert '"x-' not in contracts.json_schema(name)
+        assert '"x-number"' in json.dumps(schema(name))
+
+
+@pytest.mark.parametrize(
+    ("document", "nulls"),
+    [
+        ({"score": 0.5}, {"label"}),
+        ({"score": 0.5, "label": "a"}, set()),
+        ({"score": 0.5, "labels": []}, {"label"}),
+        ({"entities": []}, set()),
+    ],
+)
+def test_nulls_are_completed_where_the_kind_of_a_result_has_them(document, nulls):
+    """A result without entities has a label, if only null; one with entities has none."""
+    assert completed(message("result"), dict(document)) == document | dict.fromkeys(nulls)
+
+
+def test_whoever_asks_for_nothing_loads_nothing():
+    """Neither Avro's library nor Protobuf's is there before somebody needs it."""
+    code = (
+        "import sys; from worker import contracts as c; c.json_schema(); c.avro_schema(); c.protobuf_schema();"
+        "c.to_avro({'id': 'a'}); print({'fastavro', 'google.protobuf', 'jsonschema'} & set(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout == "set()\n"

@@ -1,0 +1,287 @@
+"""What stands in the documentation: commands that there are, settings that load, documents that parse, links that lead.
+
+That the commands run is tests/contract/test_docs_commands.py.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+import yaml
+from jsonschema import Draft202012Validator
+
+from bench.__main__ import NAMES
+from tests import documents
+from tests.documents import ROOT, Block
+from worker import errors
+from worker.cli import NOBODY_READS, app
+from worker.commands.run import CLOSING_GRACE
+from worker.config import Settings, load
+from worker.errors import Fatal
+from worker.metrics import REASONS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+BLOCKS = documents.all_blocks()
+CLI = typer.main.get_command(app)
+DEV = (ROOT / "dev").read_text("utf-8")
+DEV_COMMANDS = set(re.findall(r"^([a-z][a-z-]*)\)$", DEV, re.M))
+OF_WINNOW = {"demo": ["demo"], "train": ["train"], "run": []}
+"""Commands of ./dev whose arguments go to winnow, and in front of what."""
+PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in documents.PAGES if page.exists()]
+
+
+def of_kind(*kinds: str) -> list:
+    return [pytest.param(block, id=block.name) for block in BLOCKS if block.kind in kinds]
+
+
+def test_there_are_blocks():
+    """They have not been lost to another way of writing."""
+    assert sum(block.runs for block in BLOCKS) >= 25
+    assert sum(len(list(documents.commands(block.script))) for block in BLOCKS if block.kind == "sh") >= 50
+
+
+@pytest.mark.parametrize("block", of_kind(*{block.kind for block in BLOCKS}))
+def test_a_block_is_run_or_says_why_not(block: Block):
+    """Its kind is one that is run, checked or plain, or a marker gives the reason; there are no other markers."""
+    if block.said:
+        assert block.not_run or block.run_by or block.in_background, f"unknown marker: {block.said!r}"
+        assert not block.not_run or len(block.not_run.split()) >= 3, "the reason, in words"
+    if block.kind not in documents.KINDS:
+        assert block.not_run, f"{block.kind or 'a block without a kind'} is neither run nor marked"
+    if block.kind in documents.PLAIN:
+        assert not re.search(r"^(\$|winnow|\./dev|pip) ", block.text, re.M), "a command: make it `sh` or `console`"
+
+
+@pytest.mark.parametrize("block", [param for param in of_kind(*documents.SCRIPTS) if param.values[0].run_by])
+def test_what_another_test_runs_is_named_there(block: Block):
+    """The file (a test, or a page that is run) has the command and its options, as on the command line or in Python."""
+    text = text_of(block.run_by)
+    for words in documents.commands(block.script):
+        asked = [next(word for word in words[1:] if not word.startswith("-"))]
+        asked += [word.removeprefix("--") for word in words if word.startswith("--")]
+        for word in asked:
+            assert re.search(rf"\b({re.escape(word)}|{word.replace('-', '_')})\b", text), (
+                f"{block.run_by} has no {word}"
+            )
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_commands_by_indentation(page: Path):
+    """Blocks are fenced, or nobody would find them."""
+    text = documents.prose(page)
+    found = re.findall(r"(?:^|\n)\n {4}((?:\$ |winnow |\./dev |pip |python |FROM )[^\n]*)", text)
+    assert not found, f"{page.name}: fence these: {found}"
+
+
+@pytest.mark.parametrize("block", of_kind(*documents.SCRIPTS))
+def test_commands_and_options_exist(block: Block):
+    """Of winnow by its own parser; of ./dev, of modules and of extras by name."""
+    found = list(documents.commands(block.script))
+    assert found
+    for words in found:
+        check(words)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_sentences_exist(page: Path):
+    """The same of `winnow …` and `./dev …` within a line; arguments may be missing there."""
+    for text in documents.inline_commands(page):
+        first, *others = [part.split() for part in text.split("|")]
+        for words in [first, *([*first[: -len(other)], *other] for other in others)]:
+            check([word for word in words if word != "…"], complete=False)
+
+
+@pytest.mark.parametrize("block", of_kind("toml"))
+def test_settings_load(block: Block, tmp_path: Path):
+    """As a configuration file; bundles and secrets need not be there."""
+    if not block.not_run:
+        path = tmp_path / "winnow.toml"
+        path.write_text(block.text, "utf-8")
+        assert load(path, []).kafka.input_topics
+
+
+@pytest.mark.parametrize("block", of_kind("json", "yaml"))
+def test_documents_parse(block: Block):
+    """JSON and YAML; what looks like a whole result is one by its schema."""
+    document = json.loads(block.text) if block.kind == "json" else list(yaml.safe_load_all(block.text))
+    assert document
+    if "result_id" in document:
+        schema = json.loads((ROOT / "schemas" / "result.schema.json").read_text("utf-8"))
+        Draft202012Validator(schema).validate(document)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: Path):
+    """Relative ones to a file or folder that is there, and to a heading that it has."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", documents.prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name}: {target} leads nowhere"
+        assert not anchor or anchor in headings(there), f"{page.name}: {target}: there is no such heading"
+
+
+def test_every_page_is_in_the_site():
+    """mkdocs.yml names each page of docs/ once, and others only where docs/site.py lets them join."""
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8"))
+    joining = (ROOT / "docs" / "site.py").read_text("utf-8")
+    named = leaves(site["nav"])
+    there = {str(page.relative_to(ROOT / "docs")) for page in documents.PAGES if ROOT / "docs" in page.parents}
+    assert len(named) == len(set(named))
+    assert there <= set(named)
+    for page in set(named) - there:
+        assert f'"{page}"' in joining or (ROOT / page).exists(), f"{page} is no page"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_metrics_that_are_named_exist(page: Path):
+    """`winnow_…` in prose is a metric, or the beginning of some."""
+    known = re.findall(r"^\| `(winnow_\w+)`", text_of("docs/metrics.md"), re.M)
+    for name in re.findall(r"`(winnow_[a-z_]+)", documents.prose(page)):
+        assert any(metric.startswith(name) for metric in known), f"there is no {name}"
+
+
+def test_every_reason_has_a_mend():
+    """docs/operations.md knows each word of `winnow_dead_letters_total`."""
+    table = text_of("docs/operations.md").partition("### Dead letters")[2].partition("\n### ")[0]
+    missing = {reason for reasons in REASONS.values() for reason in reasons} - set(re.findall(r"`([a-z0-9-]+)`", table))
+    assert not missing
+
+
+def test_the_picture_of_the_folders_is_whole():
+    """docs/architecture.md names each module and package of worker/."""
+    listing = next(b.text for b in BLOCKS if b.page.name == "architecture.md" and b.text.startswith("worker/"))
+    named = re.findall(r"[\w*]+(?:\.py|/)", listing)
+    for path in (ROOT / "worker").iterdir():
+        name = f"{path.name}/" if path.is_dir() else path.name
+        if not name.startswith("__") and name != "py.typed":
+            assert any(fnmatch(name, pattern) for pattern in named), f"worker/{name} is not in the picture"
+
+
+def test_the_readme_tells_what_was_measured():
+    """How often workers were killed, exactly once, and of how many messages: the sums of faults 2 and 3."""
+    told = re.search(r"([\d,]+) × `kill -9`, ([\d,]+) messages: none lost, none twice", text_of("README.md"))
+    if told is None:
+        return
+    table = re.findall(
+        r"^\| [23] \| kill -9 [^|]*\| exactly-once \|[^|]*\|(.*)\|$", text_of("docs/reliability.md"), re.M
+    )
+    rows = [[int(cell.replace(",", "")) for cell in row.split("|")[:4]] for row in table]
+    assert [sum(column) for column in zip(*rows, strict=True)] == [
+        *(int(n.replace(",", "")) for n in told.groups()),
+        0,
+        0,
+    ]
+
+
+def test_the_manifest_is_one_of_a_worker():
+    """Kubernetes: ports, probes and grace period are those that the worker has."""
+    (manifest,) = (yaml.safe_load(b.text) for b in BLOCKS if b.page.name == "kubernetes.md" and b.kind == "yaml")
+    pod = manifest["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    defaults = Settings()
+    assert container["ports"][0]["containerPort"] == defaults.serving.port
+    assert pod["terminationGracePeriodSeconds"] > defaults.shutdown.drain_ms / 1000 + CLOSING_GRACE
+    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
+    assert {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness")} == {"/healthz"}
+    parse(container["args"], complete=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "winnow runn",
+        "winnow run --cofig x",
+        "winnow classify --lanes",
+        "./dev tets",
+        "./dev bench nothing",
+        "pip install 'winnow[kafka]'",
+    ],
+)
+def test_what_does_not_exist_is_found(line: str):
+    """These checks would see a wrong command, option, benchmark or extra."""
+    (words,) = documents.commands(line)
+    with pytest.raises(AssertionError):
+        check(words)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tools.md"])
+def test_every_exit_code_is_in_the_table(page: str):
+    """Those of the errors, and no others but success, a bug, a signal and output that nobody reads."""
+    text = (ROOT / page).read_text("utf-8")
+    if page == "README.md" and "| exit code |" not in text:
+        assert "docs/tools.md#exit-codes" in text
+        return
+    rows = re.findall(r"^\| (\d+) \| ", text, re.M)
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Fatal)]
+    assert sorted(map(int, rows)) == sorted({0, 130, NOBODY_READS, *(kind.exit_code for kind in kinds)})
+
+
+def check(words: Sequence[str], *, complete: bool = True) -> None:
+    """Fails for a command or an option that does not exist; of other people's commands nothing is known."""
+    program, *arguments = words
+    if program == "winnow":
+        parse(arguments, complete=complete)
+    elif program == "./dev":
+        check_dev(arguments, complete=complete)
+    elif program.startswith("python") and arguments[:1] == ["-m"]:
+        assert importlib.util.find_spec(arguments[1]), f"there is no module {arguments[1]}"
+    elif "pip" in words[:2] and "install" in words:
+        for extras in re.findall(r"winnow\[([^]]*)\]", " ".join(words)):
+            known = importlib.metadata.metadata("winnow").get_all("Provides-Extra") or []
+            assert set(extras.split(",")) <= set(known), f"there is no extra {extras}"
+
+
+def check_dev(arguments: Sequence[str], *, complete: bool) -> None:
+    command = arguments[0]
+    assert command in DEV_COMMANDS, f"./dev has no command {command}"
+    if command in OF_WINNOW:
+        parse([*OF_WINNOW[command], *arguments[1:]], complete=complete)
+    elif command == "bench" and arguments[1:]:
+        assert arguments[1] in {*NAMES, "NAME", "[NAME]"}, f"there is no benchmark {arguments[1]}"
+
+
+def parse(arguments: Sequence[str], *, complete: bool) -> None:
+    """As the command line would, without running anything."""
+    group, parent, rest, path = CLI, None, list(arguments), ["winnow"]
+    while hasattr(group, "commands"):
+        if not rest or rest[0].startswith("-"):  # `winnow --help`, and those of completion
+            known = {option for parameter in group.params for option in parameter.opts} | {"--help"}
+            assert not rest or rest[0] in known, f"{' '.join(path)} has no option {rest[0]}"
+            return
+        assert rest[0] in group.commands, f"{' '.join(path)} has no command {rest[0]}"
+        group, path, rest = group.commands[rest[0]], [*path, rest[0]], rest[1:]
+    try:
+        group.make_context(" ".join(path), [word for word in rest if word != "--help"], parent=parent)
+    except Exception as refused:
+        if not complete and "Missing" in type(refused).__name__:
+            return
+        raise AssertionError(f"{' '.join(map(str, arguments))}: {getattr(refused, 'message', refused)}") from refused
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings."""
+    found = re.findall(r"^#+ (.*)$", documents.prose(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in found}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text("utf-8")
+
+
+def leaves(nav: object) -> list[str]:
+    if isinstance(nav, str):
+        return [nav]
+    inner = nav.values() if isinstance(nav, dict) else nav
+    return [leaf for each in inner for leaf in leaves(each)]

@@ -1,0 +1,231 @@
+"""In which form messages come and results leave, and to which topics: settings to decoder and encoder."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import orjson
+
+from worker.errors import ConfigError, Fatal
+from worker.kafka.properties import resolved
+from worker.kafka.registry import CONTENT_TYPES, FORMATS, NotRegistered, Registry
+from worker.pipeline import cloudevents
+from worker.pipeline.decode import (
+    document_decoder,
+    event_decoder,
+    header_decoder,
+    plain_text,
+    text_decoder,
+)
+from worker.pipeline.encode import Encoder, Form, Topics
+from worker.pipeline.enrich import enrichable, enriching
+from worker.pipeline.error_headers import connect_headers, spring_headers
+from worker.pipeline.json_text import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from worker.config import Settings
+    from worker.opening import Model
+    from worker.pipeline.decode import Decoder, Read
+    from worker.pipeline.encode import Write
+    from worker.pipeline.error_headers import ErrorHeaders
+    from worker.pipeline.messages import Headers, Record
+
+
+T = TypeVar("T")
+JSON: Final = "application/json"
+Serialize: TypeAlias = "Callable[[dict[str, Any]], bytes]"
+
+
+class Forms:
+    """What reads messages and writes results as the settings say. Used by one thread.
+
+    Args:
+        settings: of the worker.
+        registers: whether a schema that is missing in the registry may be added, where the settings want it.
+
+    Everything may raise ConfigError and BrokerError, where there is a registry: the settings do not fit it, it does not
+    answer.
+    """
+
+    def __init__(self, settings: Settings, *, registers: bool = False) -> None:
+        self._settings = settings
+        self._registers = registers
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The registry of the settings; made when it is asked for, which contacts nobody."""
+        settings = self._settings.registry
+        return Registry(
+            settings.url or "",
+            resolved(settings.properties),
+            auto_register=settings.auto_register and self._registers,
+            subjects=settings.subjects,
+            timeout=settings.timeout_ms / 1000,
+        )
+
+    def close(self) -> None:
+        """End the connection to the registry, where there is one."""
+        if "registry" in vars(self):
+            self.registry.close()
+
+    def decoder(self) -> Decoder:
+        """Messages to requests."""
+        settings = self._settings.input
+        decode = self._decoder(named=True)
+        if settings.id_header is None and not settings.metadata_headers:
+            return decode
+        without_id = self._decoder(named=False) if settings.id_header else decode
+        return header_decoder(decode, without_id, settings.id_header, settings.metadata_headers)
+
+    def _decoder(self, *, named: bool) -> Decoder:
+        settings = self._settings.input
+        bounds = settings.max_bytes, settings.max_characters
+        if settings.envelope == "cloudevents":
+            text_pointer = "" if settings.format == "text" else settings.text_pointer
+            return event_decoder(text_pointer, *bounds, self._read, named=named)
+        if settings.format == "text":
+            return text_decoder(*bounds)
+        id_pointer = settings.id_pointer if named else None
+        return document_decoder(settings.text_pointer, id_pointer, *bounds, self._read)
+
+    @cached_property
+    def _read(self) -> Read:
+        read, written = self._settings.input, self._settings.output
+        if read.format == "text":
+            return plain_text
+        if read.format in FORMATS:
+            return self._asked(lambda registry: registry.deserializer(read.format))
+        return enrichable(written.field) if written.content == "enriched" else parse
+
+    def encoder(self, model: Model, max_bytes: int) -> Encoder:
+        """Outcomes to records of `max_bytes` at most.
+
+        Raises:
+            ConfigError: a route is not one that the bundle's results can take.
+        """
+        settings = self._settings
+        events = {settings.input.envelope, settings.output.envelope} != {"none"}
+        return Encoder(
+            model.identity,
+            settings.output.all_scores,
+            settings.kafka.pass_headers,
+            max_bytes,
+            error_headers(settings),
+            topics(settings, model),
+            Form(self._write(), cloudevents.without_envelope if events else None),
+        )
+
+    def result_reader(self) -> Read:
+        """The value of a record that holds a result to the result; raises InvalidMessage or ValueError for others."""
+        written = self._settings.output
+        if written.content == "enriched":
+            return partial(_member, written.field)
+        if written.format in FORMATS:
+            return partial(_numbered, self._asked(lambda registry: registry.deserializer(written.format)))
+        return partial(_member, "data") if written.envelope == "cloudevents-structured" else orjson.loads
+
+    def _write(self) -> Write | None:
+        written = self._settings.output
+        if written.content == "enriched":
+            return enriching(written.field)
+        if written.envelope == "cloudevents-structured":
+            return _structured(written.cloudevents_source)
+        if written.format == "json":
+            plain: Serialize = orjson.dumps
+            serialize = dict.fromkeys(self._settings.result_topics, plain)
+            return None if written.envelope == "none" else _binary(serialize, written.cloudevents_source, JSON)
+        serialize = {topic: self._serializer(written.format, topic) for topic in self._settings.result_topics}
+        if written.envelope == "none":
+            return _framed(serialize)
+        return _binary(serialize, written.cloudevents_source, CONTENT_TYPES[written.format])
+
+    def _asked(self, ask: Callable[[Registry], T]) -> T:
+        """What the registry gives; where it gives nothing, it is not asked again."""
+        try:
+            return ask(self.registry)
+        except Fatal:
+            self.close()
+            raise
+
+    def _serializer(self, form: str, topic: str) -> Serialize:
+        try:
+            return self._asked(lambda registry: registry.serializer(form, topic))
+        except NotRegistered as error:
+            if not self._settings.registry.auto_register:
+                raise
+            raise NotRegistered(
+                f"{str(error).partition(':')[0]}: a worker registers it when it starts, and this changes nothing."
+            ) from None
+
+
+def _member(name: str, value: bytes) -> Any:
+    document = orjson.loads(value)
+    return document.get(name) if isinstance(document, dict) else None
+
+
+def _structured(source: str) -> Write:
+    return lambda result, record, _: cloudevents.structured(result, record, source=source)
+
+
+def _binary(serialize: Mapping[str, Serialize], source: str, content_type: str) -> Write:
+    def write(result: dict[str, object], record: Record, topic: str) -> tuple[bytes, Headers]:
+        value = serialize[topic](result)
+        return cloudevents.binary(value, result, record, source=source, content_type=content_type)
+
+    return write
+
+
+def _framed(serialize: Mapping[str, Serialize]) -> Write:
+    return lambda result, _, topic: (serialize[topic](result), [])
+
+
+def _numbered(read: Read, value: bytes) -> Any:
+    """A result of a registry's; in documents of Protobuf offsets are texts, as its JSON has large numbers."""
+    document = read(value)
+    source = document.get("source") if isinstance(document, dict) else None
+    if isinstance(source, dict) and isinstance(source.get("offset"), str):
+        source["offset"] = int(source["offset"])
+    return document
+
+
+def check_registry(settings: Settings) -> None:
+    """Make the registry's client and end it again: asks nobody. Raises ConfigError where its settings are wrong."""
+    forms = Forms(settings)
+    assert forms.registry
+    forms.close()
+
+
+def error_headers(settings: Settings) -> ErrorHeaders:
+    """What dead letters are told by."""
+    return connect_headers if settings.dead_letters.headers == "connect" else spring_headers(settings.kafka.group_id)
+
+
+def topics(settings: Settings, model: Model) -> Topics:
+    """Where records go.
+
+    Raises:
+        ConfigError: a route is not one that the bundle's results can take.
+    """
+    kafka, routing = settings.kafka, settings.routing
+    if not routing.topics:
+        return Topics(kafka.output_topic, kafka.dead_letter_topic)
+    if not model.answers:
+        raise ConfigError(
+            f"routing.topics has no meaning for the bundle {model.identity.name}, which finds entities: its results "
+            "have no label. Leave it out."
+        )
+    if routing.by == "label":
+        _check_labels(settings, model)
+    return Topics(kafka.output_topic, kafka.dead_letter_topic, dict(routing.topics), routing.by == "action")
+
+
+def _check_labels(settings: Settings, model: Model) -> None:
+    for label in settings.routing.topics:
+        if label not in model.answers:
+            raise ConfigError(
+                f"routing.topics has {label!r}, which is no label of the bundle {model.identity.name}; it has "
+                f"{', '.join(model.answers)}."
+            )

@@ -1,0 +1,27 @@
+"""Types of settings that have rules of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+
+from worker.pipeline.decode import pointer
+
+Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
+InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
+Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
+Property = Annotated[str | int | float | bool, BeforeValidator(lambda value: _checked_property(value))]
+Properties = dict[str, Property]
+
+
+def _checked_pointer(path: str) -> str:
+    pointer(path)
+    return path
+
+
+def _checked_property(value: object) -> object:
+    if not isinstance(value, str | int | float | bool):
+        raise ValueError("a property is a text, a number, true or false")
+    return value
