@@ -1,10 +1,12 @@
 # syntax=docker/dockerfile:1
 FROM docker.io/library/python:3.11-slim-bookworm AS build
 WORKDIR /src
+# What a worker runs on, by the name of its lock file: runtime, or registry for a schema registry's formats as well.
+ARG REQUIREMENTS=runtime
 # The dependencies change more rarely than the code, so they have a layer of their own.
-COPY requirements/runtime.txt requirements/runtime.txt
+COPY requirements/${REQUIREMENTS}.txt requirements/${REQUIREMENTS}.txt
 RUN python -m venv /opt/winnow \
-    && /opt/winnow/bin/pip install --no-cache-dir --require-hashes -r requirements/runtime.txt
+    && /opt/winnow/bin/pip install --no-cache-dir --require-hashes -r "requirements/${REQUIREMENTS}.txt"
 COPY requirements/build.txt requirements/build.txt
 RUN python -m venv /opt/build \
     && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt

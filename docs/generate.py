@@ -1,4 +1,8 @@
-"""Write `docs/configuration.md` and `docs/metrics.md` from the code they describe: `python docs/generate.py`."""
+"""Write what documentation says of the code from the code: `python docs/generate.py`.
+
+`docs/configuration.md` and `docs/metrics.md` whole; in README.md, `docs/tools.md` and `docs/delivery.md` the answers of
+the default bundle.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT / "docs"))  # the last: its site.py would stand for Python's
 
+import answers  # noqa: E402
 from prometheus_client import CollectorRegistry  # noqa: E402
 
 from worker.config import Settings, environment_name, reference  # noqa: E402
@@ -59,7 +65,7 @@ LABELS = {
 
 
 def main() -> None:
-    for path, text in pages().items():
+    for path, text in (pages() | answers.pages(ROOT)).items():
         path.write_text(text, "utf-8")
 
 

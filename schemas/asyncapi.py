@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from worker import contracts
 from worker.contracts import definition
 from worker.kafka.registry import CONTENT_TYPES
-from worker.pipeline.cloudevents import STRUCTURED
+from worker.pipeline.cloudevents import STRUCTURED, TOMBSTONE
 from worker.pipeline.cloudevents_attributes import SPECVERSION
 from worker.sections import KafkaSettings, OutputSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 VERSION = "3.0.0"
 _KAFKA = "0.5.0"
@@ -78,12 +78,13 @@ def _default(setting: str) -> str:
 def _channels() -> dict[str, Any]:
     requests = ["request", "text", "requestEvent", "requestInEvent", *(f"request{form}" for form in _FORMS)]
     results = ["result", "enriched", "resultEvent", "resultInEvent", *(f"result{form}" for form in _FORMS)]
+    tombstones = ["tombstone", "tombstoneEvent"]
     every = "Results, with their messages' keys, in the order of each partition's messages."
     letters = "What cannot be classified, with its own bytes, and headers that say why."
     routed = "Topics of results of some labels or actions: `routing.topics`."
     return {
         "input": _channel("Input", "inputTopic", "input_topics", "Messages to be classified.", requests),
-        "output": _channel("Output", "outputTopic", "output_topic", every, [*results, "tombstone"]),
+        "output": _channel("Output", "outputTopic", "output_topic", every, [*results, *tombstones]),
         "routed": _channel("Routed results", None, None, routed, results),
         "deadLetters": _channel("Dead letters", "deadLetterTopic", "dead_letter_topic", letters, ["deadLetter"]),
     }
@@ -156,6 +157,7 @@ def _of_results() -> dict[str, Any]:
     enriched = 'The message itself, with the result as a member: `output.content = "enriched"`.'
     in_event = f"As the data of a CloudEvent in binary mode: {modes['binary']}"
     event = f"In a CloudEvent in structured mode: {modes['structured']}"
+    forwarded = 'A message without a value, handed on: `input.tombstones = "forward"`.'
     return {
         "result": _message(
             "Result", 'As JSON: `output.format = "json"`.', "result", headers=_passed(), examples="result"
@@ -163,16 +165,20 @@ def _of_results() -> dict[str, Any]:
         "enriched": _message("Enriched message", enriched, "enriched", headers=_passed()),
         "resultEvent": _message("Result (CloudEvent)", event, "resultEvent", STRUCTURED, headers=_passed()),
         "resultInEvent": _message(
-            "Result (CloudEvent, binary)", in_event, "result", headers=_event_headers(_of_result())
+            "Result (CloudEvent, binary)", in_event, "result", headers=_event_headers(_of_result(), ["dataschema"])
         ),
-        "tombstone": {
-            "title": "Tombstone",
-            "summary": 'A message without a value, handed on: `input.tombstones = "forward"`.',
-            "headers": _passed(),
-            "payload": {"type": "null"},
-            "bindings": _BINDINGS,
-        },
+        "tombstone": _tombstone("Tombstone", forwarded, _passed()),
+        "tombstoneEvent": _tombstone(
+            "Tombstone (CloudEvent)",
+            f"{forwarded} With an `output.envelope` it is a CloudEvent without data, in binary mode.",
+            _event_headers({"type": {"const": TOMBSTONE}}),
+        ),
     }
+
+
+def _tombstone(title: str, summary: str, headers: dict[str, Any]) -> dict[str, Any]:
+    payload = {"type": "null"}
+    return {"title": title, "summary": summary, "headers": headers, "payload": payload, "bindings": _BINDINGS}
 
 
 def _message(
@@ -237,9 +243,10 @@ def _of_result() -> dict[str, Any]:
     return {name: {**_TEXT, "description": words} for name, words in said.items()} | fixed
 
 
-def _event_headers(more: dict[str, Any]) -> dict[str, Any]:
+def _event_headers(more: dict[str, Any], also_required: Sequence[str] = ()) -> dict[str, Any]:
+    """Headers of an event in binary mode; `more` is said of these attributes in particular."""
     attributes = _attributes(more)
-    required = ["specversion", "id", "source", "type", *(["dataschema"] if more else [])]
+    required = ["specversion", "id", "source", "type", *also_required]
     return {
         "type": "object",
         "required": [f"ce_{name}" for name in required],

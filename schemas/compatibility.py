@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from worker.contracts import definition  # noqa: E402
+from worker.contracts import definition, protobuf  # noqa: E402
 
 RELEASED = ROOT / "tests" / "contract" / "released"
 _WORDS = frozenset({"title", "description", "examples", "x-open"})
@@ -40,7 +40,7 @@ def since(folder: Path) -> list[str]:
 def breaking(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """What breaks, a sentence each that names the place; nothing where the two are compatible."""
     try:
-        definition.as_message(after)
+        protobuf.block(definition.as_message(after))
     except ValueError as error:
         return [str(error)]
     return list(_changes("", before, after))
@@ -58,7 +58,8 @@ def _changes(path: str, before: Any, after: Any) -> list[str]:
 def _keywords(path: str, before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Keywords that say what a value is; titles of objects and lists too, which name types in Avro and Protobuf."""
     found = []
-    named = {"title"} if before.get("type") in ("object", "array") else set()
+    types = before.get("type", [])
+    named = set() if {"object", "array"}.isdisjoint([types] if isinstance(types, str) else types) else {"title"}
     for keyword in sorted((before.keys() | after.keys()) - _HANDLED | named):
         was, now = _bare(before.get(keyword)), _bare(after.get(keyword))
         if was != now:

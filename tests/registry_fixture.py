@@ -44,7 +44,7 @@ def obtain() -> Path:
     """
     folder = artifacts.cache_folder() / f"apicurio-registry-{VERSION}-{SHA256[:12]}"
     if not (folder / _START_FILE).is_file():
-        with artifacts._only_one(folder):
+        with artifacts.only_one(folder):
             if not (folder / _START_FILE).is_file():
                 _fetch(folder)
     return folder
@@ -54,9 +54,9 @@ def _fetch(folder: Path) -> None:
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     try:
-        component = artifacts._maven(draft / "repository").project(*COORDINATES).at_version(VERSION)
+        component = artifacts.maven(draft / "repository").project(*COORDINATES).at_version(VERSION)
         archive = Path(component.artifact("all", "tar.gz").resolve())
-        if artifacts._sha256(archive) != SHA256:
+        if artifacts.sha256(archive) != SHA256:
             raise BrokerError(f"{archive.name} from the Maven repository is not the file that is known.")
         with tarfile.open(archive) as opened:
             opened.extractall(draft / "app", filter="data")
@@ -72,7 +72,7 @@ class Apicurio:
     """One registry on loopback, with its schemas in memory; it dies with the tests, however those end."""
 
     def __init__(self) -> None:
-        self._app, self._java = obtain(), artifacts._java()
+        self._app, self._java = obtain(), artifacts.java_runtime()
         self._folder = Path(tempfile.mkdtemp(prefix="winnow-registry-"))
         self._port = free_port()
         self._warden: subprocess.Popen[bytes] | None = None

@@ -51,12 +51,15 @@ class Worker:
         settings: what it shall be.
         source: where records come from; None for Kafka.
         sink: where records go, at least once; None for Kafka, as the settings say.
+        registers: whether it may add the schema of results to a registry, where the settings want it.
 
     Raises:
         Fatal: it cannot be built as it is configured.
     """
 
-    def __init__(self, settings: Settings, source: Source | None = None, sink: Sink | None = None) -> None:
+    def __init__(
+        self, settings: Settings, source: Source | None = None, sink: Sink | None = None, *, registers: bool = True
+    ) -> None:
         self._clock = clock = time.monotonic
         self._settings = settings
         self.registry = CollectorRegistry()
@@ -65,7 +68,7 @@ class Worker:
         self.model = open_model(settings.model, settings.entities, settings.decision)
         self.metrics = Metrics(self.registry, self.model.answers, self.model.types, self.model.exits)
         self.metrics.describe(self.model.identity, self.model.lanes)
-        self._forms = Forms(settings, registers=sink is None)
+        self._forms = Forms(settings, registers=registers)
         forms.topics(settings, self.model)  # a route that cannot be is refused before topics are created for it
         limit = topics.prepare(settings.kafka, settings.result_topics) if source is None or sink is None else None
         self._write_bounds = clients.write_bounds(settings.output.max_bytes, limit)

@@ -98,7 +98,9 @@ def demo(
 
 @app.command()
 def classify(
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none reads the files or stdin.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts; `-` reads lines of stdin, none the files or stdin.")
+    ] = None,
     files: Annotated[
         list[Path] | None, typer.Option("--file", "-f", help="A file of texts, one a line, or JSONL; may be repeated.")
     ] = None,

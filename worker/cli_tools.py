@@ -63,7 +63,9 @@ def dry_run(
 
 
 def explain(
-    text: Annotated[str, typer.Argument(help="The text; `-` reads it from stdin.")],
+    text: Annotated[
+        str | None, typer.Argument(help="The text; `-` or none reads it from stdin.", show_default=False)
+    ] = None,
     bundle: Bundle = None,
     label: Annotated[
         str | None, typer.Option("--label", "-l", help="Explain this label's score.", show_default="the best one")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from worker.kafka.registry import FORMATS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from worker.sections import (
         DecisionSettings,
         InputSettings,
@@ -15,45 +17,70 @@ if TYPE_CHECKING:
         OutputSettings,
         RegistrySettings,
         RoutingSettings,
+        Section,
     )
 
+_OF_DOCUMENTS = frozenset({"text_pointer", "id_pointer"})
+"""Settings of the input that point into what is more than a text."""
+_OF_RESULTS = frozenset({"auto_register", "subjects"})
+"""Settings of the registry that speak of what is written alone."""
 
-def check_routes(kafka: KafkaSettings, decision: DecisionSettings, routing: RoutingSettings) -> None:
-    """Whether routes lead where nobody reads for this worker, and are ever taken.
 
-    Raises:
-        ValueError: they do not.
-    """
+def faults_of_routes(kafka: KafkaSettings, decision: DecisionSettings, routing: RoutingSettings) -> Iterator[str]:
+    """What is wrong with routes that lead where this worker reads, or are never taken."""
     for name, topic in routing.topics.items():
         route = f"routing.topics sends {name!r} to {topic!r}"
         if topic == kafka.dead_letter_topic:
-            raise ValueError(f"{route}, which is kafka.dead_letter_topic; give them two names")
+            yield f"{route}, which is kafka.dead_letter_topic; give them two names"
         for read in kafka.input_topics:
             if re.match(read, topic) if read.startswith("^") else read == topic:
-                raise ValueError(f"{route}, which kafka.input_topics reads as {read!r}: a circle")
+                yield f"{route}, which kafka.input_topics reads as {read!r}: a circle"
     if routing.by == "action" and decision.accept_score is None:
-        raise ValueError('routing.by = "action" needs a decision.accept_score, without which there is no action')
+        yield 'routing.by = "action" needs a decision.accept_score, without which there is no action'
     if routing.by == "action" and "review" in routing.topics and decision.review_score is None:
-        raise ValueError("routing.topics has 'review', an action that needs a decision.review_score")
+        yield "routing.topics has 'review', an action that needs a decision.review_score"
 
 
-def check_forms(read: InputSettings, written: OutputSettings, registry: RegistrySettings) -> None:
-    """Whether formats, envelopes and what is written of a message can be had together.
+def faults_of_forms(read: InputSettings, written: OutputSettings, registry: RegistrySettings) -> Iterator[str]:
+    """What of formats, envelopes and what is written of a message cannot be had together, or has no meaning."""
+    yield from _of_text(read)
+    yield from _of_enriched(read, written)
+    yield from _of_events(read, written)
+    yield from _of_registry(read, written, registry)
 
-    Raises:
-        ValueError: they cannot.
-    """
-    _check_enriched(read, written)
-    _check_events(read, written)
-    for name, form in (("input", read.format), ("output", written.format)):
+
+def _changed(section: Section) -> Iterator[str]:
+    """The settings that are not what they are by default."""
+    fields = type(section).model_fields
+    return (name for name, field in fields.items() if getattr(section, name) != field.default)
+
+
+def _of_text(read: InputSettings) -> Iterator[str]:
+    for name in _changed(read) if read.format == "text" else ():
+        if name in _OF_DOCUMENTS and getattr(read, name) is not None:
+            yield f'input.{name} has no meaning with input.format = "text": all of it is the text'
+
+
+def _of_registry(read: InputSettings, written: OutputSettings, registry: RegistrySettings) -> Iterator[str]:
+    formats = {"input": read.format, "output": written.format}
+    for name, form in formats.items():
         if form in FORMATS and registry.url is None:
-            raise ValueError(f'{name}.format = "{form}" needs a registry.url, the address of a schema registry')
+            yield f'{name}.format = "{form}" needs a registry.url, the address of a schema registry'
+    for name in _changed(registry):
+        if set(FORMATS).isdisjoint(formats.values()):
+            some = ", ".join(f'"{form}"' for form in FORMATS)
+            yield f"registry.{name} has no meaning unless input.format or output.format is one of {some}"
+        elif name in _OF_RESULTS and written.format not in FORMATS:
+            yield (
+                f"registry.{name} is about the schema of results, and has no meaning with "
+                f'output.format = "{written.format}"'
+            )
 
 
-def _check_enriched(read: InputSettings, written: OutputSettings) -> None:
+def _of_enriched(read: InputSettings, written: OutputSettings) -> Iterator[str]:
     if written.content != "enriched":
         if written.field != type(written).model_fields["field"].default:
-            raise ValueError('output.field has no meaning without output.content = "enriched"')
+            yield 'output.field has no meaning without output.content = "enriched"'
         return
     needed = {
         "input.format": (read.format, "json"),
@@ -63,14 +90,14 @@ def _check_enriched(read: InputSettings, written: OutputSettings) -> None:
     }
     for name, (value, wanted) in needed.items():
         if value != wanted:
-            raise ValueError(f'output.content = "enriched" needs {name} = "{wanted}", and it is "{value}"')
+            yield f'output.content = "enriched" needs {name} = "{wanted}", and it is "{value}"'
 
 
-def _check_events(read: InputSettings, written: OutputSettings) -> None:
+def _of_events(read: InputSettings, written: OutputSettings) -> Iterator[str]:
     if read.envelope == "cloudevents" and read.id_pointer and "id_pointer" in read.model_fields_set:
-        raise ValueError('input.id_pointer has no meaning with input.envelope = "cloudevents": events have their id')
+        yield 'input.id_pointer has no meaning with input.envelope = "cloudevents": events have their id'
     if written.envelope == "none" and written.cloudevents_source != "winnow":
-        raise ValueError("output.cloudevents_source has no meaning without an output.envelope")
+        yield "output.cloudevents_source has no meaning without an output.envelope"
     if written.envelope == "cloudevents-structured" and written.format != "json":
         binary = 'set output.envelope = "cloudevents-binary"'
-        raise ValueError(f'output.envelope = "cloudevents-structured" is JSON, and output.format is not; {binary}')
+        yield f'output.envelope = "cloudevents-structured" is JSON, and output.format is not; {binary}'

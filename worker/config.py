@@ -22,10 +22,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from worker.combinations import check_forms, check_routes
+from worker.combinations import faults_of_forms, faults_of_routes
 from worker.config_providers import is_reference
 from worker.errors import ConfigError
-from worker.kafka.registry import FORMATS
+from worker.kafka.registry import FORMATS, longest_wait
 from worker.sections import (
     OWNED_PROPERTIES,
     BatchingSettings,
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 __all__ = [
+    "ALSO_CALLED",
     "MASK",
     "OWNED_PROPERTIES",
     "BatchingSettings",
@@ -93,9 +94,19 @@ SECRET_WORDS = (
 )
 _URL_WITH_LOGIN = re.compile(r"://[^/\s]*@")
 MASK = "********"
+ALSO_CALLED = {
+    "kafka.broker": "kafka.bootstrap_servers",
+    "kafka.brokers": "kafka.bootstrap_servers",
+    "kafka.bootstrap": "kafka.bootstrap_servers",
+    "kafka.servers": "kafka.bootstrap_servers",
+    "kafka.consumer_group": "kafka.group_id",
+    "kafka.group": "kafka.group_id",
+    "kafka.topic": "kafka.input_topics",
+    "kafka.topics": "kafka.input_topics",
+    "kafka.dlq_topic": "kafka.dead_letter_topic",
+}
+"""Settings by the names that other tools have for them."""
 DEFAULT_POLL_INTERVAL_MS = 300_000
-REGISTRY_ATTEMPTS = 3
-"""Times that the registry is asked, while the poll thread waits."""
 
 
 class Settings(BaseSettings):
@@ -124,27 +135,36 @@ class Settings(BaseSettings):
     shutdown: ShutdownSettings = ShutdownSettings()
     logging: LoggingSettings = LoggingSettings()
 
-    @model_validator(mode="after")
-    def _within_the_poll_interval(self) -> Settings:
+    def _faults_of_the_poll_interval(self) -> Iterator[str]:
         """Drains, revokes and waits for a registry do not poll: too long a one would lose the partitions."""
         name = "max.poll.interval.ms"
         properties = self.kafka.properties | self.kafka.consumer_properties
         try:
             interval = int(properties.get(name, DEFAULT_POLL_INTERVAL_MS))
         except ValueError:
-            raise ValueError(f"the property {name} is no whole number") from None
+            yield f"the property {name} is no whole number"
+            return
         for setting in ("drain_ms", "revoke_ms"):
             if getattr(self.shutdown, setting) >= interval:
-                raise ValueError(f"shutdown.{setting} must be below {name}, which is {interval}")
-        if self.input.format in FORMATS and REGISTRY_ATTEMPTS * self.registry.timeout_ms >= interval:
-            attempts = f"which an answer has {REGISTRY_ATTEMPTS} times,"
-            raise ValueError(f"registry.timeout_ms, {attempts} must be below a third of {name}, which is {interval}")
-        return self
+                yield f"shutdown.{setting} must be below {name}, which is {interval}"
+        if self.batching.max_delay_ms >= interval:
+            yield f"batching.max_delay_ms must be below {name}, which is {interval}"
+        wait = 1000 * longest_wait(self.registry.url or "", self.registry.timeout_ms / 1000)
+        if self.input.format in FORMATS and wait >= interval:
+            lookups = (
+                f"lookups may take {wait:.0f} ms between two polls (each address of registry.url is asked three times)"
+            )
+            yield f"registry.timeout_ms is too long: {lookups}; {name} is {interval}"
 
     @model_validator(mode="after")
-    def _combine(self) -> Settings:
-        check_routes(self.kafka, self.decision, self.routing)
-        check_forms(self.input, self.output, self.registry)
+    def _fit_together(self) -> Settings:
+        faults = [
+            *self._faults_of_the_poll_interval(),
+            *faults_of_routes(self.kafka, self.decision, self.routing),
+            *faults_of_forms(self.input, self.output, self.registry),
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
     @property
@@ -309,5 +329,5 @@ def _sentence(error: Any) -> str:
 
 def _suggestion(name: str) -> str:
     known = [setting for setting, _ in reference()] + list(Settings.model_fields)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = [ALSO_CALLED[name]] if name in ALSO_CALLED else difflib.get_close_matches(name, known, n=1)
     return f" Did you mean {close[0]!r}?" if close else " `winnow config schema` lists all."

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import orjson
 
-from worker.errors import ConfigError, Fatal
-from worker.kafka.properties import resolved
+from worker import contracts
+from worker.config import environment
+from worker.config_providers import resolve
+from worker.errors import ConfigError, Fatal, InvalidMessage
 from worker.kafka.registry import CONTENT_TYPES, FORMATS, NotRegistered, Registry
-from worker.pipeline import cloudevents
+from worker.pipeline import cloudevents, passing
 from worker.pipeline.decode import (
     document_decoder,
     event_decoder,
@@ -60,11 +63,19 @@ class Forms:
         settings = self._settings.registry
         return Registry(
             settings.url or "",
-            resolved(settings.properties),
+            resolve(settings.properties, environment()),
             auto_register=settings.auto_register and self._registers,
             subjects=settings.subjects,
             timeout=settings.timeout_ms / 1000,
         )
+
+    def check(self) -> None:
+        """Make the registry's client, which contacts nobody.
+
+        Raises:
+            ConfigError: the settings of the registry are wrong, or a package of the extra is missing.
+        """
+        self._asked(lambda _: None)
 
     def close(self) -> None:
         """End the connection to the registry, where there is one."""
@@ -107,7 +118,6 @@ class Forms:
             ConfigError: a route is not one that the bundle's results can take.
         """
         settings = self._settings
-        events = {settings.input.envelope, settings.output.envelope} != {"none"}
         return Encoder(
             model.identity,
             settings.output.all_scores,
@@ -115,7 +125,7 @@ class Forms:
             max_bytes,
             error_headers(settings),
             topics(settings, model),
-            Form(self._write(), cloudevents.without_envelope if events else None),
+            Form(self._write(), self._strip(), self._tombstone()),
         )
 
     def result_reader(self) -> Read:
@@ -124,7 +134,9 @@ class Forms:
         if written.content == "enriched":
             return partial(_member, written.field)
         if written.format in FORMATS:
-            return partial(_numbered, self._asked(lambda registry: registry.deserializer(written.format)))
+            return partial(
+                _of_contract, _FROM[written.format], self._asked(lambda registry: registry.deserializer(written.format))
+            )
         return partial(_member, "data") if written.envelope == "cloudevents-structured" else orjson.loads
 
     def _write(self) -> Write | None:
@@ -142,6 +154,17 @@ class Forms:
             return _framed(serialize)
         return _binary(serialize, written.cloudevents_source, CONTENT_TYPES[written.format])
 
+    def _strip(self) -> Callable[[Headers], Headers] | None:
+        settings = self._settings
+        read, written, passed = settings.input, settings.output, settings.kafka.pass_headers
+        if written.format in FORMATS or {read.envelope, written.envelope} != {"none"}:
+            return passing.without_description
+        return None if {"*", passing.VALUE_SCHEMA_ID}.isdisjoint(passed) else passing.without_schema
+
+    def _tombstone(self) -> Callable[[Record], Headers] | None:
+        written = self._settings.output
+        return None if written.envelope == "none" else partial(cloudevents.tombstone, source=written.cloudevents_source)
+
     def _asked(self, ask: Callable[[Registry], T]) -> T:
         """What the registry gives; where it gives nothing, it is not asked again."""
         try:
@@ -156,9 +179,8 @@ class Forms:
         except NotRegistered as error:
             if not self._settings.registry.auto_register:
                 raise
-            raise NotRegistered(
-                f"{str(error).partition(':')[0]}: a worker registers it when it starts, and this changes nothing."
-            ) from None
+            mend = "a worker registers it when it starts, and this changes nothing"
+            raise NotRegistered(error.subject, error.format, mend) from None
 
 
 def _member(name: str, value: bytes) -> Any:
@@ -182,20 +204,38 @@ def _framed(serialize: Mapping[str, Serialize]) -> Write:
     return lambda result, _, topic: (serialize[topic](result), [])
 
 
-def _numbered(read: Read, value: bytes) -> Any:
-    """A result of a registry's; in documents of Protobuf offsets are texts, as its JSON has large numbers."""
+def _of_contract(result: Callable[[Any, bytes], Any], read: Read, value: bytes) -> Any:
+    """A result as JSON has it, out of the document that a registry's format has of it."""
     document = read(value)
-    source = document.get("source") if isinstance(document, dict) else None
-    if isinstance(source, dict) and isinstance(source.get("offset"), str):
-        source["offset"] = int(source["offset"])
-    return document
+    try:
+        return result(document, value)
+    # A value of another schema may have anything in the place of what is asked for.
+    except (AttributeError, TypeError, ValueError):
+        raise InvalidMessage("invalid-payload", "The value is no result.") from None
+
+
+def _of_protobuf(document: Any, value: bytes) -> Any:
+    if not document.get("result_id") or not value.startswith(_FIRST, _IDENTIFIED):
+        raise ValueError("another message")
+    return contracts.parse_protobuf(value[_IDENTIFIED + len(_FIRST) :])
+
+
+_IDENTIFIED: Final = 5
+"""Bytes in which a value says which schema it has."""
+_FIRST: Final = b"\0"
+"""What follows in Protobuf where the value is the first message of its file, as results are."""
+_FROM: Final[Mapping[str, Callable[[Any, bytes], Any]]] = {
+    "avro": lambda document, _: contracts.from_avro(document),
+    "json-schema": lambda document, _: document,
+    "protobuf": _of_protobuf,
+}
+"""Documents as the registry's formats have them, and their values, to results."""
 
 
 def check_registry(settings: Settings) -> None:
-    """Make the registry's client and end it again: asks nobody. Raises ConfigError where its settings are wrong."""
-    forms = Forms(settings)
-    assert forms.registry
-    forms.close()
+    """Whether the registry's settings make a client: asks nobody. Raises ConfigError where they do not."""
+    with closing(Forms(settings)) as forms:
+        forms.check()
 
 
 def error_headers(settings: Settings) -> ErrorHeaders:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 EVERY = 30.0
 """Seconds in which the client may say a thing once."""
 MOST_KINDS = 256
+HTTP_CLIENT = ("httpx2", "httpcore2")
+"""Loggers of the schema registry's client: at the level of information they say each request."""
 _CHANGING = re.compile(r", \d+ identical error\(s\) suppressed|(?<![\w.:#/\[-])\d+(?!\.\d)(?=ms\b|s\b|\b)")
 """The client's own count, and numbers that stand alone or before a unit of time: no part of an address or a name."""
 
@@ -83,6 +85,8 @@ def configure(settings: LoggingSettings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
     logging.getLogger("librdkafka").filters[:] = [Spared(time.monotonic)]
+    for name in HTTP_CLIENT:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

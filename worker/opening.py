@@ -190,6 +190,10 @@ def _decision(settings: DecisionSettings, bundle: Bundle) -> Decision:
         raise ConfigError(f"decision.{min(asked)} has no meaning for the bundle {name} ({task}). Leave it out.")
     if task == "single-label" and settings.fallback_label is not None and settings.min_score is None:
         raise ConfigError("decision.fallback_label needs decision.min_score: the score below which it is the label.")
+    for field in ("accept_score", "review_score") if task != "regression" else ():
+        value = getattr(settings, field)
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigError(f"decision.{field} is {value}, and scores of the bundle {name} ({task}) are from 0 to 1.")
     for label in settings.unwanted_labels:
         if label not in bundle.labels:
             known = ", ".join(bundle.labels)

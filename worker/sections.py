@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 from pydantic_settings import NoDecode
 
 from worker.pipeline.decision import ACTIONS
-from worker.setting_types import InputTopic, Pointer, Properties, Split, Topic
+from worker.setting_types import InputTopic, Pointer, Properties, Split, Topic, UriReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,7 @@ class KafkaSettings(Section):
     output_partition: Literal["key", "source"] = "key"
     """Of results. `key`: by the key, as the Java clients do (murmur2). `source`: the source partition's number."""
     pass_headers: Annotated[tuple[str, ...], Split, NoDecode] = ("traceparent", "tracestate")
-    """Headers that results take over from their messages; `*` for all. Dead letters take over all."""
+    """Headers that results take over; `*` for all but those that describe the value. Dead letters take over all."""
     delivery: Literal["at-least-once", "exactly-once"] = "at-least-once"
     """`exactly-once`: results, dead letters and offsets in one transaction; readers need `read_committed`."""
     transactional_id_prefix: Annotated[str, Field(min_length=1)] = "winnow"
@@ -156,7 +156,7 @@ class InputSettings(Section):
     id_pointer: Pointer | None = "/id"
     """JSON Pointer to the id. Without one it is `topic-partition-offset`; ids over 512 characters are refused."""
     id_header: Annotated[str | None, Field(min_length=1)] = None
-    """Header with the id, in UTF-8; where a message has it, it goes before `id_pointer` and an event's id."""
+    """Header with the id, in UTF-8; it goes before `id_pointer` and an event's id. One that is empty is none."""
     metadata_headers: Annotated[tuple[str, ...], Split, NoDecode] = ()
     """Headers whose values, in UTF-8, are in the result's `metadata`; of equal names the last one counts."""
     max_bytes: Annotated[int, Field(ge=1)] = 262_144
@@ -165,6 +165,14 @@ class InputSettings(Section):
     """Longer texts are cut here before they are tokenized, and marked as truncated; 20 pages are about 50,000."""
     tombstones: Literal["skip", "forward", "dead-letter"] = "skip"
     """What happens to messages without a value (null)."""
+
+    @field_validator("metadata_headers")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"it has {name!r} {names.count(name)} times; of equal headers the last one counts")
+        return names
 
 
 class OutputSettings(Section):
@@ -176,7 +184,7 @@ class OutputSettings(Section):
     """Enriched: the name of that member; messages that have one already become dead letters."""
     envelope: Literal["none", "cloudevents-structured", "cloudevents-binary"] = "none"
     """Results as CloudEvents 1.0: all in the value, or the attributes in headers."""
-    cloudevents_source: Annotated[str, Field(min_length=1)] = "winnow"
+    cloudevents_source: UriReference = "winnow"
     """The attribute `source` of such events, a URI reference."""
     all_scores: bool = False
     """Results carry the score of every label, not of the chosen one alone."""
@@ -220,17 +228,19 @@ class RegistrySettings(Section):
     @classmethod
     def _addresses(cls, url: str | None) -> str | None:
         for one in [] if url is None else url.split(","):
-            if not re.match(r"\s*https?://[^@]+\s*$", one):
-                raise ValueError(
-                    "it is no http:// or https:// address without a login, which has its place in registry.properties"
-                )
+            if not re.match(r"\s*https?://[^\s/]", one):
+                raise ValueError("each address must begin with http:// or https://, and a host must follow")
+            if "@" in one:
+                raise ValueError("a login in it would be shown: it has its place in registry.properties")
         return url
 
     @field_validator("properties")
     @classmethod
     def _not_owned(cls, properties: Properties) -> Properties:
-        for name in properties.keys() & {"url", "timeout"}:
-            raise ValueError(f"{name!r} cannot be set here: set registry.{'url' if name == 'url' else 'timeout_ms'}")
+        retries = dict.fromkeys(("max.retries", "retries.wait.ms", "retries.max.wait.ms"), "timeout_ms")
+        owned = {"url": "url", "timeout": "timeout_ms"} | retries
+        for name in properties.keys() & owned:
+            raise ValueError(f"{name!r} cannot be set here: set registry.{owned[name]}")
         return properties
 
 

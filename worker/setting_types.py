@@ -6,12 +6,14 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
+from worker.pipeline.cloudevents_attributes import is_uri_reference
 from worker.pipeline.decode import pointer
 
 Topic = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 Split = BeforeValidator(lambda value: [v.strip() for v in value.split(",")] if isinstance(value, str) else value)
 InputTopic = Annotated[str, StringConstraints(pattern=r"^(\^.+|[A-Za-z0-9._-]{1,249})$")]
 Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
+UriReference = Annotated[str, AfterValidator(lambda value: _checked_reference(value))]
 Property = Annotated[str | int | float | bool, BeforeValidator(lambda value: _checked_property(value))]
 Properties = dict[str, Property]
 
@@ -19,6 +21,12 @@ Properties = dict[str, Property]
 def _checked_pointer(path: str) -> str:
     pointer(path)
     return path
+
+
+def _checked_reference(text: str) -> str:
+    if not is_uri_reference(text):
+        raise ValueError(f"{text!r} is no URI reference (RFC 3986); spaces and the like are written as %20")
+    return text
 
 
 def _checked_property(value: object) -> object:

@@ -7,9 +7,11 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tests.contract import confluent
 from tests.unit import toys
 from worker import app
 from worker.config import load
+from worker.kafka.registry import FORMATS
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.pipeline.messages import Record
 
@@ -61,11 +63,22 @@ class Setup(NamedTuple):
     """Whether it reads JSON as it is, and refuses nothing but for the reasons that messages give."""
     event: bool = False
     """Whether it reads CloudEvents."""
+    form: str | None = None
+    """The format of a schema registry that it writes; None for JSON."""
+    twin: str | None = None
+    """The kind that makes the same of the same messages, in JSON."""
 
-    def result(self, value: bytes) -> dict[str, Any]:
-        """The result in what it has written."""
-        document = json.loads(value)
+    def result(self, written: Outgoing) -> dict[str, Any]:
+        """The result in what it has written, as its readers have it."""
+        if self.form:
+            return confluent.result(self.form, written)
+        document = json.loads(written.value or b"")
         return document[self.member] if self.member else document
+
+    def written_as(self, form: str, twin: str) -> Setup:
+        """The same in a format of a schema registry; all headers are passed on, those that would mislead included."""
+        registry = ("kafka.pass_headers=*", f"registry.url={confluent.URL}", "registry.auto_register=true")
+        return self._replace(settings=(*self.settings, f"output.format={form}", *registry), form=form, twin=twin)
 
 
 ACTIONS = ("decision.accept_score=0.9", "decision.review_score=0.6")
@@ -95,6 +108,12 @@ SETUPS = {
     "in-events": Setup("regression", ("output.envelope=cloudevents-binary", "kafka.pass_headers=*")),
     "enriched": Setup("multi-label", ("output.content=enriched",), "winnow", plain=False),
 }  # fmt: skip
+TWINS = {
+    f"{name}-{form}": SETUPS[name].written_as(form, name)
+    for name in ("decided", "named-by-headers", "entities", "value", "early-exit", "windows", "in-events")
+    for form in FORMATS
+}
+SETUPS |= TWINS
 
 
 def bundle(folder: Path, kind: str) -> Path:
@@ -119,6 +138,7 @@ def emitted(patching: pytest.MonkeyPatch, folder: Path, setup: Setup, given: Seq
     )  # fmt: skip
     opened = app.open_model
     with patching.context() as patched:
+        confluent.patch(patched)
         patched.setattr(app, "open_model", lambda *arguments: _failing(opened(*arguments)))
         source, sink = MemorySource(log), MemorySink()
         worker = app.Worker(settings, source, sink)
@@ -252,7 +272,10 @@ def text(chance: random.Random) -> str:
 
 
 def _headers(chance: random.Random) -> Headers:
-    names = ("traceparent", "tracestate", "content-type", "naïve", "trace", "__connect.errors.topic")
+    names = (
+        "traceparent", "tracestate", "content-type", "naïve", "trace", "__connect.errors.topic", "__value_schema_id",
+        "winnow.errors.reason", "winnow.errors.timestamp", "winnow.errors.original.bytes", "ce_id",
+    )  # fmt: skip
     values = (None, b"", b"00-4bf9-00f0-01", b"\xff\xfe", "ä€😀".encode(), chance.randbytes(20))
     made: Headers = [(chance.choice(names), chance.choice(values)) for _ in range(chance.choice([0, 0, 1, 3]))]
     return [*made, ("large", b"x" * 4_000)] if chance.random() < 0.05 else made

@@ -171,6 +171,34 @@ BREAKING: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "Winnow result: label and new have the same x-number 5.",
     ),
     "no number": (lambda s: s["properties"].update(new={"type": "string"}), "The field new has no x-number."),
+    "two types of one title": (
+        lambda s: s["properties"].update(
+            new=new_field(type="object", title="Model", properties={"a": {"type": "string", "x-number": 1}})
+        ),
+        "Winnow result: two objects in it have the title Model, which names a type in the twins.",
+    ),
+    "two messages of one name": (
+        lambda s: s["properties"].update(
+            new=new_field(type="object", title="Scores entry", properties={"a": {"type": "string", "x-number": 1}})
+        ),
+        "Result: two messages of its Protobuf twin would have the name ScoresEntry.",
+    ),
+    "a type of the twins that there is not": (
+        lambda s: s["properties"].update(new=new_field(**{"x-type": "int31"})),
+        "The field new: the x-type int31 is none of string, int32, int64, double, boolean, bytes.",
+    ),
+    "a new field of two types": (
+        lambda s: s["properties"].update(new=new_field(type=["integer", "string"])),
+        "The field new: its types are integer, string; the twins have one, which x-type names.",
+    ),
+    "a field of two types now": (
+        lambda s: s["properties"]["id"].update(type=["integer", "string"]),
+        "The field id: its types are integer, string; the twins have one, which x-type names.",
+    ),
+    "a field of no type": (
+        lambda s: s["properties"].update(new={"x-number": 99}),
+        "The field new: its types are none; the twins have one, which x-type names.",
+    ),
     "a name of Avro": (
         lambda s: s["properties"]["entities"]["items"].update(title="Found"),
         '/entities/items: title was "Entity" and is "Found"',
@@ -215,6 +243,14 @@ def test_a_change_of_the_kinds_of_results_is_named():
     """Which fields go together is part of the contract."""
     (said,) = change("result", lambda schema: schema["oneOf"][2]["properties"].pop("layer"))
     assert said.startswith("/: oneOf was ")
+
+
+def test_the_title_of_a_type_that_may_be_null_is_named():
+    """It names a type in the twins, as any other object's and list's does."""
+    part = {"type": ["object", "null"], "title": "Part", "x-number": 1, "properties": {}}
+    before = {"title": "Made", "properties": {"a": part}}
+    after = {"title": "Made", "properties": {"a": part | {"title": "Piece"}}}
+    assert compatibility.breaking(before, after) == ['/a: title was "Part" and is "Piece"']
 
 
 def test_the_command_says_what_breaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path):

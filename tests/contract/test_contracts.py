@@ -38,7 +38,7 @@ class Worked(NamedTuple):
     def results(self) -> Iterator[dict[str, Any]]:
         for one in self.sent:
             if one.destination is Destination.OUTPUT:
-                yield self.setup.result(one.value or b"")
+                yield self.setup.result(one)
 
     def letters(self) -> Iterator[dict[str, Any]]:
         for one in self.sent:
@@ -74,7 +74,7 @@ def work(bundles: Bundles) -> Iterator[dict[str, Worked]]:
     found = {}
     with pytest.MonkeyPatch.context() as patching:
         for seed, (name, setup) in enumerate(SETUPS.items()):
-            given = emitting.messages(seed, EACH, event=setup.event)
+            given = found[setup.twin].given if setup.twin else emitting.messages(seed, EACH, event=setup.event)
             found[name] = Worked(setup, given, emitting.emitted(patching, bundles(setup.bundle), setup, given))
     return found
 
@@ -95,6 +95,21 @@ def test_every_record_of_every_worker_conforms_to_every_form(work: dict[str, Wor
     assert {name: said[:3] for name, said in found.items() if said} == {}
     assert all(len(one.sent) == EACH for one in work.values())
     assert sum(len(one.sent) for one in work.values()) >= MESSAGES
+
+
+def by_place(results: Iterator[dict[str, Any]]) -> dict[tuple[Any, ...], dict[str, Any]]:
+    return {tuple(one["source"].values())[:3]: one for one in results}
+
+
+@pytest.mark.parametrize("name", emitting.TWINS)
+def test_readers_of_a_registrys_formats_have_the_results_of_json(work: dict[str, Worked], name: str):
+    """By Confluent's own deserializers, field for field; and what is refused is refused with the same words."""
+    one = work[name]
+    twin = work[one.setup.twin or ""]
+    results = by_place(one.results())
+    assert len(results) > EACH / 2
+    assert results == by_place(twin.results())
+    assert sorted(map(json.dumps, one.letters())) == sorted(map(json.dumps, twin.letters()))
 
 
 @pytest.mark.parametrize("name", [n for n, one in SETUPS.items() if one.plain and n not in ("small", "windows")])

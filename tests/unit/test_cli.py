@@ -88,7 +88,10 @@ def test_the_schema_is_json_schema(winnow):
     """`config schema` writes a schema of every setting."""
     code, out, _ = winnow("config", "schema")
     assert code == 0
-    assert set(json.loads(out)["properties"]) == {setting.partition(".")[0] for setting, _ in reference()}
+    schema = json.loads(out)
+    assert set(schema["properties"]) == {setting.partition(".")[0] for setting, _ in reference()}
+    assert list(schema)[:3] == ["$schema", "$id", "title"]
+    assert (schema["$schema"], schema["title"]) == ("https://json-schema.org/draft/2020-12/schema", "winnow.toml")
 
 
 def test_a_missing_bundle_is_exit_code_3(winnow, tmp_path: Path):

@@ -106,7 +106,8 @@ def test_missing_extra_is_a_sentence(folder: Path, tmp_path: Path, package: str)
     ran = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60)
     assert ran.returncode == 2
     assert ran.stderr == (
-        f"winnow: `winnow model import` needs the package {package}: install it with `pip install 'winnow[import]'`.\n"
+        f"winnow: `winnow model import` needs the package {package}: install it with "
+        "`pip install 'winnow-worker[import]'`.\n"
     )
 
 

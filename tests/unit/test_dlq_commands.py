@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,9 @@ from jsonschema import Draft202012Validator
 from tests.kit import MODEL, record
 from worker import cli
 from worker.commands import showing_letters as showing
-from worker.commands.dlq import OPEN, Found, Stretch, _left, _offsets, _stretches
+from worker.commands.dlq import OPEN, Found, How, Stretch, _left, _offsets, _Replay, _stretches
 from worker.commands.moments import moment, precise, shown
+from worker.commands.run import Stop
 from worker.errors import ConfigError
 from worker.kafka.reading import Extent
 from worker.letters import ENOUGH, NO_REASON, Selection, read
@@ -283,6 +285,40 @@ def test_a_replay_of_nothing_says_so(capsys: pytest.CaptureFixture[str]):
     """Rather than that none of none was sent."""
     showing.replay(Found("dead", dry_run=False))
     assert capsys.readouterr().out == "dead holds no such dead letters; there is nothing to send.\n"
+    showing.replay(Found("dead", dry_run=False, others=Counter({"invalid-json": 2, "tombstone": 1})))
+    assert capsys.readouterr().out == (
+        "dead holds no such dead letters; of other reasons there are 2 invalid-json, 1 tombstone; there is nothing to "
+        "send.\n"
+    )
+
+
+class Letters(Stored):
+    """One partition of `dead` with two letters, and the topic that they came from."""
+
+    def topics(self) -> dict[str, int]:
+        return {"dead": 1, "in": 2}
+
+    def read(self, partition: tuple[str, int], first: int, end: int) -> list[Record]:
+        return [letter(n).record._replace(partition=0) for n in range(first, end)]
+
+
+def test_a_replay_counts_the_letters_that_only_their_reason_leaves_out():
+    """As peek does; those that are meant are counted apart, and a limit that is reached by them leaves nothing."""
+    how, stop = How(None, None, 2, 3, True), Stop()
+    for reason, others, chosen in (("nope", {"invalid-json": 2}, 0), ("invalid-json", {}, 2)):
+        done = _Replay(Letters(Extent(0, 2)), None, how, stop, Found("dead", dry_run=True))(
+            Selection(reasons=frozenset({reason}))
+        )
+        assert (dict(done.others), done.chosen, done.complete) == (others, chosen, True)
+
+
+def test_what_is_piped_has_no_filling(capsys: pytest.CaptureFixture[str]):
+    """Tables are filled up with spaces to their width, which only a terminal needs."""
+    some = [letter(7), letter(8, headers=[])]
+    showing.table("dead", some, counted(*some), {}, values=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 5
+    assert [line for line in lines if line.endswith(" ")] == []
 
 
 def test_a_dry_run_says_what_it_would_do(capsys: pytest.CaptureFixture[str]):

@@ -5,10 +5,10 @@ That the commands run is tests/contract/test_docs_commands.py.
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 import json
 import re
+import tomllib
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from jsonschema import Draft202012Validator
 from bench.__main__ import NAMES
 from tests import documents
 from tests.documents import ROOT, Block
-from worker import errors
+from worker import distribution, errors
 from worker.cli import NOBODY_READS, app
+from worker.commands.configuration import lint
 from worker.commands.run import CLOSING_GRACE
 from worker.config import Settings, load
 from worker.errors import Fatal
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 BLOCKS = documents.all_blocks()
 CLI = typer.main.get_command(app)
 DEV = (ROOT / "dev").read_text("utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 DEV_COMMANDS = set(re.findall(r"^([a-z][a-z-]*)\)$", DEV, re.M))
 OF_WINNOW = {"demo": ["demo"], "train": ["train"], "run": []}
 """Commands of ./dev whose arguments go to winnow, and in front of what."""
+LINTED = {"README.md", "getting-started.md", "tools.md"}
 PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in documents.PAGES if page.exists()]
 
 
@@ -108,6 +111,31 @@ def test_settings_load(block: Block, tmp_path: Path):
         path = tmp_path / "winnow.toml"
         path.write_text(block.text, "utf-8")
         assert load(path, []).kafka.input_topics
+
+
+@pytest.mark.parametrize("block", [p for p in of_kind("toml") if p.values[0].page.name in LINTED])
+def test_what_is_shown_first_is_taken_by_lint(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Whoever copies it gets a configuration that the client takes, too, once the secrets that it names are there."""
+    for name in re.findall(r"\$\{env:(\w+)\}", block.text):
+        monkeypatch.setenv(name, "secret")
+    path = tmp_path / "winnow.toml"
+    path.write_text(block.text, "utf-8")
+    lint(path, [])
+    assert capsys.readouterr().out.startswith("The configuration is valid")
+
+
+def test_nobody_elses_package_is_installed():
+    """`winnow` belongs to somebody else in the package index: no page, no sentence and no lock asks to install it."""
+    for path in (ROOT / "requirements").glob("*.txt"):
+        assert not re.search(r"^winnow\b", path.read_text("utf-8"), re.M), path.name
+    for path in [*documents.PAGES, *(ROOT / "worker").rglob("*.py")]:
+        found = re.findall(r"(?<![\w-])winnow\[[^]]*\]|pip install winnow(?!-)\b", path.read_text("utf-8"))
+        assert found == [], f"{path.relative_to(ROOT)}: worker.distribution has the name"
+    assert PROJECT["name"] == distribution.NAME
+    extra = next(iter(PROJECT["optional-dependencies"]))
+    assert distribution.install(extra) == f"pip install '{PROJECT['name']}[{extra}]'"
 
 
 @pytest.mark.parametrize("block", of_kind("json", "yaml"))
@@ -206,7 +234,9 @@ def test_the_manifest_is_one_of_a_worker():
         "winnow classify --lanes",
         "./dev tets",
         "./dev bench nothing",
-        "pip install 'winnow[kafka]'",
+        "pip install '.[kafka]'",
+        "pip install 'winnow[registry]'",
+        "pip install 'winnow-worker[registry]'",
     ],
 )
 def test_what_does_not_exist_is_found(line: str):
@@ -238,8 +268,9 @@ def check(words: Sequence[str], *, complete: bool = True) -> None:
     elif program.startswith("python") and arguments[:1] == ["-m"]:
         assert importlib.util.find_spec(arguments[1]), f"there is no module {arguments[1]}"
     elif "pip" in words[:2] and "install" in words:
-        for extras in re.findall(r"winnow\[([^]]*)\]", " ".join(words)):
-            known = importlib.metadata.metadata("winnow").get_all("Provides-Extra") or []
+        for name, extras in re.findall(r"([\w.-]+)\[([^]]*)\]", " ".join(words)):
+            assert name == ".", f"{name} is not in the package index: install from the checkout"
+            known = PROJECT["optional-dependencies"]
             assert set(extras.split(",")) <= set(known), f"there is no extra {extras}"
 
 

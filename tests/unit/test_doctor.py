@@ -68,6 +68,7 @@ def test_an_error_is_split_into_what_was_found_and_its_mend():
     found = refused("brokers", BrokerError("No broker answered at 10.0.0.1:9092. Check this. And that."), "else")
     assert found == Finding("brokers", Status.PROBLEM, "No broker answered at 10.0.0.1:9092.", "Check this. And that.")
     assert refused("a", BrokerError("One sentence."), "else").mend == "else"
+    assert refused("a", BrokerError("Did you mean 'b'?"), "else").found == "Did you mean 'b'?"
 
 
 # This machine
@@ -167,10 +168,11 @@ def test_missing_topics_are_named_with_the_command_that_makes_them():
     dead = found["topic messages.dead"]
     assert dead.status is Status.PROBLEM
     assert "--create --topic messages.dead --partitions 6" in dead.mend
+    assert dead.mend.endswith("or set kafka.create_topics = true, or give `winnow broker` --topic messages.dead:6")
     created = by_check(topics.existence(settings("kafka.create_topics=true"), existing))
     assert {one.status for one in created.values()} == {Status.OK}
     patterns = by_check(topics.existence(settings("kafka.input_topics=^mess.*s$,^other"), existing))
-    assert patterns["topic ^mess.*s$"].status is Status.OK
+    assert patterns["topic ^mess.*s$"] == ok("topic ^mess.*s$", "1 topic matches: messages.")
     assert patterns["topic ^other"].status is Status.WARNING
 
 
@@ -245,6 +247,15 @@ def test_a_topic_that_serves_badly(which: str, topic: Topic, check: str, status:
     assert mend in said.mend
 
 
+def test_a_size_limit_has_the_reason_of_its_topic():
+    """Dead letters go into the dead-letter topic; the output's limit matters because the least one holds for all."""
+    small = with_config(max_message_bytes="2000")
+    assert " A dead letter with its headers may need 4,096." in served(dead=small)["size limit messages.dead"].found
+    output = served(labelled=small)["size limit messages.labelled"]
+    assert output.status is Status.PROBLEM
+    assert "The least limit of the topics that are written bounds dead letters, too" in output.found
+
+
 def test_what_is_never_deleted_has_no_retention():
     """Compacted inputs, and those without a limit; a limit in bytes is told."""
     small = served(messages=with_config(retention_ms="-1", retention_bytes="1000"))["retention messages"]
@@ -311,8 +322,11 @@ class StubRegistry:
 
     def serializer(self, format: str, topic: str) -> object:
         if topic != "messages.labelled":
-            raise NotRegistered(f"The subject {topic}-value does not have the {format} schema of results: register it.")
+            raise NotRegistered(f"{topic}-value", format, "register it")
         return str
+
+    def check_compatible(self, format: str, topic: str) -> bool:
+        return True
 
     def close(self) -> None: ...
 
@@ -320,7 +334,7 @@ class StubRegistry:
 def test_the_registry_is_asked_where_formats_need_one(monkeypatch: pytest.MonkeyPatch):
     """Whether it answers, and has the schema for every topic of results; without such formats nobody is asked."""
     monkeypatch.setattr("worker.forms.Registry", StubRegistry)
-    assert list(registered(settings("registry.url=http://away"))) == []
+    assert list(registered(settings())) == []
     away = only(registered(settings("registry.url=http://away", "input.format=avro", "output.format=avro")))
     assert (away.check, away.status) == ("registry", Status.PROBLEM)
     assert away.found == "The schema registry at http://away does not answer."
@@ -517,6 +531,7 @@ def test_a_problem_is_exit_code_9(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert code == SetupError.exit_code == 9
     assert "problem      brokers: No broker answered at here:9092." in out
     assert "-> Check kafka.bootstrap_servers." in out
+    assert "2 problems, 8 not checked." in out
     assert err == "winnow: There are 2 problems: bundle, brokers. Each is named above with its mend.\n"
 
 

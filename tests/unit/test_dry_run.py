@@ -11,7 +11,7 @@ import pytest
 
 from tests.kit import MODEL, record
 from worker import cli, rehearsal
-from worker.commands.dry_run import document, start_of
+from worker.commands.dry_run import _why, document, start_of
 from worker.config import load
 from worker.errors import ConfigError
 from worker.kafka.reading import Extent
@@ -76,6 +76,17 @@ def test_a_dead_letter_as_json():
     assert said["record"]["headers"]["other"] == "2"
     assert said["record"]["headers"]["winnow.errors.reason"] == "invalid-json"
     assert "result" not in said
+
+
+def test_why_a_dead_letter_is_one_for_people():
+    """The headers that it gets, and those alone: not the message's, nor those of a letter that it was before."""
+    message = record(7, b"{nope")._replace(headers=[("winnow.errors.reason", b"old"), ("other", b"2")])
+    outgoing, rejection = ENCODE(message, INVALID)
+    assert outgoing is not None
+    found = _why(Rehearsed(message, outgoing, None, None, rejection), outgoing)
+    assert [name for name, _ in found][:1] == ["__connect.errors.topic"]
+    assert dict(found)["winnow.errors.reason"] == b"invalid-json"
+    assert "other" not in dict(found)
 
 
 def test_tombstones_as_json():

@@ -186,6 +186,55 @@ def test_the_command_for_programs(toy: Path, monkeypatch: pytest.MonkeyPatch, ca
     assert document["model"]["name"] == "toy"
 
 
+class Terminal(TextIOWrapper):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("command", ["explain", "classify"])
+@pytest.mark.parametrize("arguments", [[], ["-"]])
+def test_both_commands_read_stdin(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, arguments: list[str]
+):
+    """For `-`, and where there is no text; from a terminal only for `-`, or one would wait without knowing why."""
+    for kind in (TextIOWrapper, Terminal):
+        monkeypatch.setattr(sys, "stdin", kind(BytesIO(b"good good\n")))
+        monkeypatch.setattr(sys, "argv", ["winnow", command, *arguments, "--json", "--bundle", str(toy)])
+        waits = kind is Terminal and not arguments
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        assert ended.value.code in ((2,) if waits else (0, None))
+        if waits:
+            assert f"write it behind `winnow {command}`, or pipe it in" in said.err
+        else:
+            assert json.loads(said.out)["label"] == "pro"
+
+
+@pytest.mark.parametrize("command", ["explain", "classify"])
+def test_without_a_standard_input_there_is_no_text(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+):
+    """A service may have none: a sentence, and no traceback."""
+    monkeypatch.setattr(sys, "stdin", None)
+    monkeypatch.setattr(sys, "argv", ["winnow", command, "-", "--bundle", str(toy)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err[:27]) == (2, "winnow: There is no text: w")
+
+
+def test_texts_and_stdin_keep_their_order(
+    toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """`-` stands for the lines of the standard input where it is written."""
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"good\nbad\n")))
+    monkeypatch.setattr(sys, "argv", ["winnow", "classify", "--json", "--bundle", str(toy), "bad", "-", "good"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    labels = [json.loads(line)["label"] for line in capsys.readouterr().out.splitlines()]
+    assert labels == ["con", "pro", "con", "pro"]
+
+
 @pytest.mark.parametrize("arguments", [[" "], ["good", "--label", "nope"], ["good", "--method", "mask"]])
 def test_mistakes_are_sentences(
     toy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
+import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
+from tests.contract import confluent
+from tests.contract.forms import message_validators
 from tests.kit import record
 from tests.unit import toys
 from worker import letters
 from worker.app import Worker
 from worker.config import load
-from worker.errors import ConfigError
-from worker.forms import Forms, topics
+from worker.errors import ConfigError, InvalidMessage
+from worker.forms import Forms, check_registry, topics
+from worker.kafka.registry import FORMATS, NotRegistered
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.opening import Model, open_model
 from worker.pipeline.encode import Topics
@@ -37,14 +43,24 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toys.write(folder, "multi-label", OPINIONS, ("pro", "con")).path
 
 
-def written(bundle: Path, messages: list[tuple[bytes | None, Headers]], *assignments: str) -> list[Outgoing]:
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """Settings of a registry, which is the client's own mock; empty."""
+    confluent.patch(monkeypatch)
+    confluent.REGISTRY._store.clear()
+    return (f"registry.url={confluent.URL}", "registry.auto_register=true")
+
+
+def written(
+    bundle: Path, messages: list[tuple[bytes | None, Headers]], *assignments: str, registers: bool = True
+) -> list[Outgoing]:
     """What a worker makes of messages, in their order."""
     log = MemoryLog()
     for value, headers in messages:
         log.append(*P0, value, key=b"k", headers=headers, timestamp=1_700_000_000_000)
     source, sink = MemorySource(log), MemorySink()
     fixed = (f"model.bundle={bundle}", "model.lanes=1", "serving.enabled=false", "kafka.commit_interval_ms=1")
-    worker = Worker(load(None, [*fixed, *assignments]), source, sink)
+    worker = Worker(load(None, [*fixed, *assignments]), source, sink, registers=registers)
     source.assign(P0)
     worker.run(lambda: log.committed.get(P0) == len(messages))
     return sink.sent
@@ -178,6 +194,103 @@ def test_text_in_events(bundle: Path):
     headers: Headers = [("content-type", b"application/cloudevents+json")]
     (sent,) = written(bundle, [(event, headers)], "input.envelope=cloudevents", "input.format=text")
     assert json.loads(sent.value or b"")["label"] == "pro"
+
+
+def test_headers_that_speak_of_the_message_do_not_mislead_readers_of_results(bundle: Path, registry: tuple[str, ...]):
+    """Of a registry's formats: Confluent's deserializer goes by the header before the value. The key's stays true."""
+    passed: Headers = [("__key_schema_id", b"\x00\x00\x00\x00\x07"), ("own", b"1")]
+    untrue: Headers = [("__value_schema_id", b"\x00\x00\x00\x00\x63"), ("ce_id", b"2"), ("content-type", b"text/plain")]
+    message = (said("good")[0], [*untrue, *passed])
+    for form in FORMATS:
+        settings = (*registry, f"output.format={form}", "kafka.pass_headers=*")
+        (sent,) = written(bundle, [message], *settings)
+        assert sent.headers == passed
+        (plain,) = written(bundle, [message])
+        assert confluent.result(form, sent) == json.loads(plain.value or b"")
+
+
+@pytest.mark.parametrize("passing", ["*", "own,__value_schema_id"])
+@pytest.mark.parametrize("content", ["result", "enriched"])
+def test_the_schema_of_the_message_is_never_that_of_the_result(bundle: Path, passing: str, content: str):
+    """In JSON as well, whose readers may validate by it; other headers are passed on as they are asked for."""
+    headers: Headers = [("__value_schema_id", b"\x00\x00\x00\x00\x07"), ("own", b"1")]
+    settings = (f"kafka.pass_headers={passing}", f"output.content={content}")
+    (sent,) = written(bundle, [(said("good")[0], headers)], *settings)
+    assert sent.headers == [("own", b"1")]
+
+
+def test_only_who_may_registers(bundle: Path, registry: tuple[str, ...]):
+    """A worker does, whatever it writes to, unless it is told not to."""
+    avro = (*registry, "output.format=avro")
+    with pytest.raises(NotRegistered, match="a worker registers it when it starts, and this changes nothing"):
+        written(bundle, [], *avro, registers=False)
+    assert confluent.REGISTRY.get_subjects() == []
+    assert len(written(bundle, [said("good")], *avro)) == 1
+    assert confluent.REGISTRY.get_subjects() == ["messages.labelled-value"]
+    assert len(written(bundle, [said("good")], *avro, registers=False)) == 1
+
+
+@pytest.mark.parametrize("flags", [[], ["-O"]])
+def test_the_registrys_settings_are_checked_without_asking_it(flags: list[str]):
+    """Wrong properties are named, also where assertions are left out."""
+    code = (
+        "from worker.config import load; from worker.forms import check_registry;"
+        "check_registry(load(None, ['input.format=avro', 'registry.url=http://r', 'registry.properties.nope=1']))"
+    )
+    ran = subprocess.run([sys.executable, *flags, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "ConfigError: registry.properties: " in ran.stderr
+    check_registry(load(None, ["input.format=avro", "registry.url=http://r"]))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_a_registrys_format_holds_is_read_as_the_result(bundle: Path, registry: tuple[str, ...], form: str):
+    """Field for field what JSON has; a value of another schema is no result."""
+    settings = (*registry, f"output.format={form}", "input.metadata_headers=tenant", "output.all_scores=true")
+    messages = [(said(text)[0], [("tenant", b"a")]) for text in ("good", "bad good bad", "dull")]
+    sent = written(bundle, messages, *settings)
+    plain = written(bundle, messages, *settings[3:])
+    read = Forms(load(None, settings)).result_reader()
+    assert [read(one.value or b"") for one in sent] == [json.loads(one.value or b"") for one in plain]
+
+
+@pytest.mark.parametrize(
+    ("form", "document"),
+    [
+        ("avro", 3),
+        ("avro", {"source": "a"}),
+        ("avro", {"labels": 1}),
+        ("protobuf", {"source": "a"}),
+        ("protobuf", {"result_id": "a"}),
+        ("protobuf", []),
+    ],
+)
+def test_a_value_of_another_schema_is_no_result(form: str, document: Any, monkeypatch: pytest.MonkeyPatch):
+    """It is refused, whatever it has in the place of what a result has."""
+    settings = load(None, [f"output.format={form}", "registry.url=http://r"])
+    forms = Forms(settings)
+    vars(forms)["registry"] = SimpleNamespace(deserializer=lambda format: lambda value: document)
+    with pytest.raises(InvalidMessage, match="The value is no result"):
+        forms.result_reader()(b"\0\0\0\0\1\0\x12\x01\xff")
+
+
+@pytest.mark.parametrize("mode", ["structured", "binary"])
+def test_tombstones_among_events_are_events(bundle: Path, mode: str):
+    """Without data, in binary mode, as the AsyncAPI document has them; the result beside it is one in its own mode."""
+    settings = ("input.tombstones=forward", f"output.envelope=cloudevents-{mode}", "kafka.pass_headers=*")
+    sent, beside = written(bundle, [(None, [("ce_id", b"old"), ("own", b"1")]), said("good")], *settings)
+    assert (sent.topic, sent.key, sent.value) == ("messages.labelled", b"k", None)
+    headers = {name: (value or b"").decode() for name, value in sent.headers}
+    assert headers == {
+        "own": "1", "ce_specversion": "1.0", "ce_id": "messages-0-0", "ce_source": "winnow",
+        "ce_type": "winnow.tombstone.v1", "ce_time": "2023-11-14T22:13:20.000Z",
+    }  # fmt: skip
+    payload, described = message_validators("tombstoneEvent")
+    payload.validate(None)
+    described.validate(headers)
+    assert not described.is_valid({"own": "1"})
+    assert beside.value is not None
+    (plain,) = written(bundle, [(None, [("own", b"1")])], "input.tombstones=forward", "kafka.pass_headers=*")
+    assert plain.headers == [("own", b"1")]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 
@@ -88,3 +89,15 @@ def test_a_closed_log_does_not_keep_the_process(ended: list[int], monkeypatch: p
         monkeypatch.setattr(sys, "stderr", unwritable)
         run._leave("one sentence.", 7)
     assert ended == [7]
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_closes_asks_to_stop_unless_nohup_says_no(monkeypatch: pytest.MonkeyPatch, ignored: bool):
+    """SIGHUP is one of the signals that are handled; where it was ignored before, it stays so."""
+    handled: list[int] = []
+    monkeypatch.setattr(signal, "set_wakeup_fd", lambda _: -1)
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_IGN if ignored else signal.SIG_DFL)
+    monkeypatch.setattr(signal, "signal", lambda number, _: handled.append(number))
+    monkeypatch.setattr(Stop, "_listen", lambda *_: None)
+    Stop().install()
+    assert handled == [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]

@@ -169,6 +169,12 @@ def test_actions(bundle):
         ("regression", ["decision.fallback_label=a"], "decision.fallback_label has no meaning"),
         ("multi-label", ["decision.min_score=0.5", "decision.fallback_label=a"], "decision.min_score has no meaning"),
         ("single-label", ["decision.fallback_label=a"], "decision.fallback_label needs decision.min_score"),
+        ("single-label", ["decision.accept_score=90"], "decision.accept_score is 90.0, and scores of the bundle toy"),
+        (
+            "multi-label",
+            ["decision.accept_score=0.5", "decision.review_score=-0.1"],
+            "decision.review_score is -0.1, and scores of the bundle toy .multi-label. are from 0 to 1",
+        ),
         ("single-label", ["decision.accept_score=1", "decision.unwanted_labels=x"], "has 'x', which the bundle toy"),
         ("single-label", ["entities.types=PER"], "entities have no meaning for the bundle toy"),
         ("token", ["entities.types=ORG"], "has 'ORG', which the bundle toy does not find; it finds LOC, PER"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 
 import pytest
 import yaml
@@ -41,6 +42,39 @@ def test_what_is_run_of_the_repository_exists(text: str):
         assert (ROOT / path).exists(), path
     for command in re.findall(r"\./dev (\w+)", text):
         assert f"\n{command})\n" in dev, command
+
+
+def test_what_is_installed_is_locked_by_hash(text: str):
+    """Whoever takes a package over could else do what the job may."""
+    for line in re.findall(r".*\bpip install\b.*", text):
+        assert " --require-hashes -r requirements/" in line, line
+
+
+def test_who_may_sign_runs_nobody_elses_code(text: str):
+    """Jobs with the workflow's identity have pinned actions and no commands, so no package that is fetched is run."""
+    for name, job in yaml.safe_load(text)["jobs"].items():
+        if job["permissions"].get("id-token") == "write":
+            assert all("uses" in step and "run" not in step for step in job["steps"]), name
+
+
+def test_the_image_may_have_what_a_registry_needs():
+    """By a lock file with hashes, which is the default one and what the extra adds; CI builds both."""
+    text = (ROOT / "Dockerfile").read_text("utf-8")
+    assert 'pip install --no-cache-dir --require-hashes -r "requirements/${REQUIREMENTS}.txt"' in text
+    (default,) = re.findall(r"^ARG REQUIREMENTS=(\w+)$", text, re.M)
+    named = re.findall(
+        r"--build-arg REQUIREMENTS=(\w+)", (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    )
+    assert (default, named) == ("runtime", ["registry"])
+    pins = {name: locked(name) for name in (default, *named)}
+    assert pins["runtime"].items() <= pins["registry"].items()
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["registry"]
+    assert {re.split("[>=<]", one)[0] for one in extra} <= pins["registry"].keys()
+
+
+def locked(name: str) -> dict[str, str]:
+    """The versions of a lock file, by package."""
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / f"{name}.txt").read_text("utf-8"), re.M))
 
 
 def test_ci_runs_what_ci_runs():

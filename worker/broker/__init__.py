@@ -70,17 +70,25 @@ def open_broker(
     `auto` takes Apache Kafka, and where that cannot be had the mock cluster, telling `on_progress` why.
 
     Raises:
-        BrokerError: what was asked for cannot be had.
+        BrokerError: what was asked for cannot be had, or a topic cannot be created.
     """
     if port is not None and not is_free(port):
         raise BrokerError(f"Port {port} is in use: choose another, or 0 to have a free one picked.")
     if prefer == "mock":
         return MockCluster(topics=topics).start()
+    kafka = ApacheKafka(port=port, on_progress=on_progress)
     try:
-        return ApacheKafka(topics=topics, port=port, on_progress=on_progress).start()
+        kafka.start()
     except BrokerError as reason:
         if prefer == "apache":
             raise
         on_progress(f"No Apache Kafka here. {reason}")
         on_progress("Using librdkafka's mock cluster instead, which is not Kafka: see its limits.")
         return MockCluster(topics=topics).start()
+    # Not in the above: a Kafka that refuses a topic is no reason for something that is no Kafka.
+    try:
+        kafka.create_topics(topics or {})
+    except BaseException:  # Ctrl-C included: nothing stays behind
+        kafka.stop()
+        raise
+    return kafka

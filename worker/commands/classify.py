@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 import orjson
 import typer
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from worker.pipeline.messages import Classification
 
 WIDTH = 100
+STDIN = "-"
+"""Stands for the standard input in place of a text."""
 Write: TypeAlias = "Callable[[Request, Result | Rejection], None]"
 
 
@@ -113,15 +115,35 @@ def _decode(decode: Decoder, line: bytes, number: int) -> Request | tuple[Reques
 def _lines(texts: list[str], files: list[Path]) -> Iterator[tuple[bytes, bool]]:
     """Lines without their ends, and whether a line is a text whatever it looks like."""
     for text in texts:
-        yield text.encode("utf-8", "surrogateescape"), True
+        if text == STDIN:
+            yield from _read(standard_input("classify", asked=True))
+        else:
+            yield text.encode("utf-8", "surrogateescape"), True
     for path in files:
         try:
             with path.open("rb") as file:
-                yield from ((line.rstrip(b"\r\n"), False) for line in file if line.strip())
+                yield from _read(file)
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     if not texts and not files:
-        yield from ((line.rstrip(b"\r\n"), False) for line in sys.stdin.buffer if line.strip())
+        yield from _read(standard_input("classify", asked=False))
+
+
+def _read(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
+    return ((line.rstrip(b"\r\n"), False) for line in lines if line.strip())
+
+
+def standard_input(command: str, *, asked: bool) -> BinaryIO:
+    """Where a command's texts come from that are not on its command line; `asked` for by `-`.
+
+    Raises:
+        ConfigError: there is none, or it is a keyboard that nobody asked for: nobody would know that it is waited for.
+    """
+    if sys.stdin is None or (sys.stdin.isatty() and not asked):
+        raise ConfigError(
+            f"There is no text: write it behind `winnow {command}`, or pipe it in; `-` reads the keyboard until Ctrl-D."
+        )
+    return sys.stdin.buffer
 
 
 def _json_writer(model: Model) -> Write:

@@ -13,6 +13,8 @@ from worker.kafka.registry import FORMATS
 if TYPE_CHECKING:
     from pathlib import Path
 
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
 
 def show(config: Path | None, assignments: list[str], as_json: bool) -> None:
     loaded = load(config, assignments)
@@ -42,7 +44,8 @@ def _toml(value: Any) -> str:
 
 
 def schema() -> None:
-    typer.echo(orjson.dumps(Settings.model_json_schema(), option=orjson.OPT_INDENT_2))
+    named = {"$schema": DIALECT, "$id": "urn:winnow:config", "title": "winnow.toml"}
+    typer.echo(orjson.dumps(named | Settings.model_json_schema() | named, option=orjson.OPT_INDENT_2))
 
 
 def lint(config: Path | None, assignments: list[str]) -> None:

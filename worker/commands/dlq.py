@@ -66,6 +66,8 @@ class Found:
     topics: Counter[str] = field(default_factory=Counter)
     """Letters by the topic they went to."""
     refused: Counter[Refusal] = field(default_factory=Counter)
+    others: Counter[str] = field(default_factory=Counter)
+    """Letters, by reason, that only their reason left out."""
     unacknowledged: list[str] = field(default_factory=list)
     """Letters, as `partition/offset`, of which nobody said that they are written."""
     last: Letter | None = None
@@ -162,7 +164,10 @@ class _Replay:
     def __call__(self, selection: Selection) -> Found:
         found = self._found
         stretches = _stretches(self._reading, found.topic, selection)
-        for letter in _letters(self._reading, stretches, selection):
+        for letter in _letters(self._reading, stretches, selection._replace(reasons=frozenset())):
+            if not selection(letter):
+                found.others[letter.named_reason] += 1
+                continue
             if self._ended():
                 found.left = _left(stretches, letter)
                 break

@@ -66,7 +66,12 @@ def _shown(findings: Iterator[Finding]) -> Iterator[Finding]:
         counted.append(finding)
         yield finding
     counts = _counts(counted)
-    console.print(Text("\n" + ", ".join(f"{number} {status}" for status, number in counts.items() if number) + "."))
+    said = (f"{number} {_plural(status, number)}" for status, number in counts.items() if number)
+    console.print(Text(f"\n{', '.join(said)}."))
+
+
+def _plural(status: str, number: int) -> str:
+    return f"{status}s" if number > 1 and status in (Status.WARNING, Status.PROBLEM) else status
 
 
 def _counts(findings: Sequence[Finding]) -> dict[str, int]:

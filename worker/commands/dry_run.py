@@ -20,6 +20,7 @@ from worker.config import load
 from worker.errors import ConfigError
 from worker.forms import Forms
 from worker.model.words import counted
+from worker.pipeline.error_headers import without_own
 from worker.pipeline.messages import Destination
 
 if TYPE_CHECKING:
@@ -160,10 +161,16 @@ def _line(one: Rehearsed) -> list[tuple[str, str]]:
 
 def _print_record(to: Console, one: Rehearsed, outgoing: Outgoing, values: bool) -> None:
     """The headers that a dead letter gets; with `values` all of the record."""
-    headers = outgoing.headers if values else outgoing.headers[len(one.record.headers) :] if one.rejection else []
+    headers = outgoing.headers if values else _why(one, outgoing) if one.rejection else []
     parts = [("key", outgoing.key), ("value", outgoing.value)] if values else []
     for name, payload in (*parts, *_named(headers)):
         to.print(Text.assemble("    ", (f"{name} ", "dim"), _payload(payload)), soft_wrap=True)
+
+
+def _why(one: Rehearsed, outgoing: Outgoing) -> Headers:
+    """The headers of a dead letter that are not the message's, which come first; one that is cut may lack those."""
+    own = without_own(one.record.headers)
+    return outgoing.headers[len(own) :] if outgoing.headers[: len(own)] == own else outgoing.headers
 
 
 def _named(headers: Headers) -> list[tuple[str, bytes | None]]:

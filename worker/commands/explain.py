@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from worker.commands.classify import settings_for
+from worker.commands.classify import STDIN, settings_for, standard_input
 from worker.commands.showing_letters import console, printable
 from worker.errors import ConfigError, InvalidMessage
 from worker.explaining import Explainer
@@ -41,7 +40,8 @@ FOR, AGAINST = (200, 30, 30), (30, 80, 200)
 class Asked:
     """What the command line says."""
 
-    text: str
+    text: str | None
+    """`-` or None for what is on the standard input."""
     bundle: str | None
     label: str | None
     method: Method
@@ -70,11 +70,12 @@ def explain(asked: Asked) -> None:
         show(found)
 
 
-def _text(given: str) -> str:
-    if given != "-":
-        # What was no UTF-8 on the command line must not become a lone surrogate, which no tokenizer takes.
-        return given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")
+def _text(given: str | None) -> str:
+    if given is None or given == STDIN:
+        read = standard_input("explain", asked=given == STDIN).read()
+        return read.decode("utf-8", "replace").removesuffix("\n")
+    # What was no UTF-8 on the command line must not become a lone surrogate, which no tokenizer takes.
+    return given.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def document(found: Explanation) -> dict[str, Any]:

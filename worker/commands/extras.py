@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from worker.distribution import install
 from worker.errors import ConfigError
 
 _MODULES = {
@@ -21,6 +22,5 @@ def need(command: str, extra: str) -> None:
     missing = [module for module in _MODULES[extra] if find_spec(module) is None]
     if missing:
         raise ConfigError(
-            f"winnow {command} needs the extra [{extra}], of which {missing[0]} is missing: pip install "
-            f"'winnow[{extra}]'."
+            f"winnow {command} needs the extra [{extra}], of which {missing[0]} is missing: {install(extra)}."
         )

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.distribution import install
 from worker.errors import ConfigError, InvalidMessage
 from worker.model.words import counted
 
@@ -112,7 +113,7 @@ def _importing() -> Any:
         if error.name not in ("onnx", "safetensors"):
             raise
         raise ConfigError(
-            f"`winnow model import` needs the package {error.name}: install it with `pip install 'winnow[import]'`."
+            f"`winnow model import` needs the package {error.name}: install it with `{install('import')}`."
         ) from None
     return importing
 

@@ -37,7 +37,7 @@ COLLECT_AFTER = 50_000
 
 
 class Stop:
-    """Set by the first SIGTERM or SIGINT; a second one, later than `SAME`, ends the process at once.
+    """Set by the first SIGTERM, SIGINT or SIGHUP; a second one, later than `SAME`, ends the process at once.
 
     Python's own handlers run only between two steps of the main thread, which may sit in a client's call for a long
     time. The interpreter writes each signal into a pipe at once, whatever the main thread does, and a thread reads it.
@@ -63,6 +63,8 @@ class Stop:
         signal.set_wakeup_fd(writing)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _nothing)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(signal.SIGHUP, _nothing)
         threading.Thread(target=self._listen, args=(reading,), name="signals", daemon=True).start()
 
     def _listen(self, pipe: int) -> None:

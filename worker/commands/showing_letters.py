@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import orjson
 import typer
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 WIDE = 200
 """Columns where the output is no terminal: whoever reads it then can cut it."""
+_FILLING = re.compile(r" +$", re.MULTILINE)
 MOST_CHARACTERS = 2_000
 """Of a value that are shown."""
 MOST_LINES = 20
@@ -46,9 +49,28 @@ class Counted:
             self.last = when if self.last is None else max(self.last, when)
 
 
+class _Trimmed:
+    """Standard output without the spaces with which tables are filled up to their width."""
+
+    @property
+    def encoding(self) -> str:
+        return sys.stdout.encoding
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(_FILLING.sub("", text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
 def console() -> Console:
     on_terminal = Console()
-    return Console(highlight=False, width=None if on_terminal.is_terminal else WIDE)
+    if on_terminal.is_terminal:
+        return Console(highlight=False)
+    return Console(highlight=False, width=WIDE, file=cast("IO[str]", _Trimmed()))
 
 
 # Listing
@@ -60,8 +82,7 @@ def table(
     """For people; `others` counts, by reason, the letters that only their reason leaves out."""
     to, total = console(), sum(one.letters for one in counted.values())
     if not total:
-        named = ", ".join(f"{count:,} {printable(reason)}" for reason, count in others.items())
-        to.print(Text(f"{topic} holds no such dead letters{named and f'; of other reasons there are {named}'}."))
+        to.print(Text(f"{_none(topic, others)}."))
         return
     some = "" if len(newest) == total else f", the {len(newest):,} newest of them here"
     to.print(Text(f"{topic}: {_count(total, 'dead letter')}{some}\n"))
@@ -72,6 +93,11 @@ def table(
         to.print(_rows(newest))
     to.print()
     to.print(_reasons(counted))
+
+
+def _none(topic: str, others: Mapping[str, int]) -> str:
+    named = ", ".join(f"{count:,} {printable(reason)}" for reason, count in others.items())
+    return f"{topic} holds no such dead letters{named and f'; of other reasons there are {named}'}"
 
 
 def _count(number: int, what: str) -> str:
@@ -203,7 +229,7 @@ def replay(found: Found) -> None:
     """For people."""
     to, count = console(), found.topics.total() - len(found.unacknowledged)
     if not found.chosen and found.complete:
-        to.print(Text(f"{found.topic} holds no such dead letters; there is nothing to send."))
+        to.print(Text(f"{_none(found.topic, found.others)}; there is nothing to send."))
         return
     said = "would be sent again" if found.dry_run else "sent again and acknowledged"
     where = ", ".join(f"{number:,} to {name}" for name, number in sorted(found.topics.items()))
@@ -240,6 +266,7 @@ def json_replay(found: Found) -> None:
         "unacknowledged": found.unacknowledged,
         "topics": dict(found.topics),
         "refused": {refusal.word: number for refusal, number in found.refused.items()},
+        "other_reasons": dict(found.others),
         "newest": found.newest,
         "complete": found.complete,
         "left": found.left,

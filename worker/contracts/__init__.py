@@ -20,6 +20,7 @@ __all__ = [
     "from_protobuf",
     "json_schema",
     "message_class",
+    "parse_protobuf",
     "protobuf_schema",
     "to_avro",
     "to_protobuf",
@@ -64,3 +65,12 @@ def to_protobuf(document: dict[str, Any], name: str = "result") -> Message:
 def from_protobuf(message: Message, name: str = "result") -> dict[str, Any]:
     """The document of a message of `message_class`."""
     return protobuf.from_protobuf(name, message)
+
+
+def parse_protobuf(payload: bytes, name: str = "result") -> dict[str, Any]:
+    """The document of a serialized message of `message_class`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return protobuf.parse(name, payload)

@@ -7,15 +7,29 @@ Avro and Protobuf where JSON's own does not say it; `x-open` says of an enumerat
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 NAMES = ("request", "result", "dead-letter")
 VERSION = 1
 _FOLDER = Path(__file__).parent
 _ANNOTATION = "x-"
 _SCALARS = {"string": "string", "integer": "int64", "number": "double", "boolean": "boolean"}
+_KINDS = {
+    "string": set(_SCALARS), "int32": {"integer"}, "int64": {"integer"}, "double": {"integer", "number"},
+    "boolean": {"boolean"}, "bytes": {"string"},
+}  # fmt: skip
+"""Types of the twins, and those of JSON whose values they can have."""
+_CONSTANTS = {str: "string", int: "integer", float: "number", bool: "boolean"}
+_FIELD_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+"""What Avro and Protobuf both take."""
+_NUMBERS = (range(1, 19_000), range(20_000, 2**29))
+"""Protobuf keeps those between to itself."""
 
 
 class Scalar(NamedTuple):
@@ -101,15 +115,39 @@ def as_message(node: dict[str, Any]) -> Message:
     """The message that an annotated JSON Schema of an object defines.
 
     Raises:
-        ValueError: a field has no number, or two have the same.
+        ValueError: a field has no number, or two have the same; the twins could not have it as it is.
     """
+    if "title" not in node or "properties" not in node:
+        raise ValueError(f"An object without title or properties can be no message: {sorted(node)}.")
     required = set(node.get("required", ()))
     fields = tuple(_field(name, part, name in required) for name, part in node["properties"].items())
     named: dict[int, str] = {}
     for field in fields:
         if (other := named.setdefault(field.number, field.name)) != field.name:
             raise ValueError(f"{node['title']}: {other} and {field.name} have the same x-number {field.number}.")
-    return Message(_name(node["title"]), node.get("description", ""), fields, tuple(map(_kind, node.get("oneOf", ()))))
+    made = Message(_name(node["title"]), node.get("description", ""), fields, tuple(map(_kind, node.get("oneOf", ()))))
+    if twice := repeated(part.name for part in _messages(made)):
+        raise ValueError(f"{node['title']}: two objects in it have the title {twice}, which names a type in the twins.")
+    return made
+
+
+def repeated(names: Iterable[str]) -> str | None:
+    """The first of names that has come before; None where each is another."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None
+
+
+def _messages(of: Message) -> Iterator[Message]:
+    """A message and those in it."""
+    yield of
+    for field in of.fields:
+        inner = field.type.item if isinstance(field.type, ListOf) else field.type
+        if isinstance(inner, Message):
+            yield from _messages(inner)
 
 
 def _name(title: str) -> str:
@@ -122,30 +160,47 @@ def _kind(node: dict[str, Any]) -> Kind:
 
 
 def _field(name: str, node: dict[str, Any], required: bool) -> Field:
-    if "x-number" not in node:
+    number = node.get("x-number")
+    if number is None:
         raise ValueError(f"The field {name} has no x-number.")
+    if not any(number in some for some in _NUMBERS):
+        raise ValueError(f"The field {name} has the x-number {number}, which Protobuf does not take.")
+    if not _FIELD_NAME.fullmatch(name):
+        raise ValueError(f"The field {name} has a name that Avro and Protobuf do not take.")
     least = node.get("minItems", 0) + node.get("minProperties", 0)
     title, description = node.get("title", name.capitalize()), node.get("description", "")
-    return Field(name, node["x-number"], _type(node), title, description, required, "null" in _types(node), least == 0)
+    try:
+        of, nullable = _type(node), "null" in _types(node)
+    except ValueError as error:
+        raise ValueError(f"The field {name}: {error}") from None
+    return Field(name, number, of, title, description, required, nullable, least == 0)
 
 
 def _types(node: dict[str, Any]) -> set[str]:
     """JSON's types that a value may have."""
     if "const" in node:
-        return _types({"type": {int: "integer", str: "string"}[type(node["const"])]})
+        return {_constant(node["const"])}
     if "enum" in node:
-        return {"string"}
+        return set(map(_constant, node["enum"]))
     if "anyOf" in node and "type" not in node:
         return set().union(*map(_types, node["anyOf"]))
-    found = node["type"]
+    found = node.get("type", [])
     return {found} if isinstance(found, str) else set(found)
+
+
+def _constant(value: Any) -> str:
+    if value is None:
+        return "null"
+    if type(value) not in _CONSTANTS:
+        raise ValueError("a constant that is no single value has no twin.")
+    return _CONSTANTS[type(value)]
 
 
 def _type(node: dict[str, Any]) -> Type:
     types = _types(node) - {"null"}
-    if "array" in types:
-        return ListOf(as_message(node["items"]))
-    if "object" in types:
+    if types == {"array"}:
+        return ListOf(as_message(node.get("items", {})))
+    if types == {"object"}:
         free = node.get("additionalProperties")
         if isinstance(free, dict):
             return MapOf(_scalar(free, _types(free)), "null" in _types(free))
@@ -154,12 +209,25 @@ def _type(node: dict[str, Any]) -> Type:
 
 
 def _scalar(node: dict[str, Any], types: set[str]) -> Scalar:
+    types = types - {"null"}
+    if unknown := types - _SCALARS.keys():
+        raise ValueError(f"the type {', '.join(sorted(unknown))} has no twin here.")
     if "x-type" in node:
-        return Scalar(node["x-type"])
+        return Scalar(_kind_of(node["x-type"], types))
     if node.get("contentEncoding") == "base64":
         return Scalar("bytes")
-    (one,) = types - {"null"}
-    return Scalar(_SCALARS[one])
+    if len(types) != 1:
+        said = ", ".join(sorted(types)) or "none"
+        raise ValueError(f"its types are {said}; the twins have one, which x-type names.")
+    return Scalar(_SCALARS[types.pop()])
+
+
+def _kind_of(name: Any, types: set[str]) -> str:
+    if name not in _KINDS:
+        raise ValueError(f"the x-type {name} is none of {', '.join(_KINDS)}.")
+    if wrong := types - _KINDS[name]:
+        raise ValueError(f"the x-type {name} cannot have what is of type {', '.join(sorted(wrong))}.")
+    return str(name)
 
 
 def completed(of: Message, document: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import textwrap
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from worker.contracts.definition import VERSION, ListOf, MapOf, Message, Scalar, completed
+from worker.contracts.definition import VERSION, ListOf, MapOf, Message, Scalar, completed, repeated
 from worker.contracts.definition import message as definition_of
 
 if TYPE_CHECKING:
@@ -55,10 +55,16 @@ def file_name(name: str) -> str:
 
 
 def block(of: Message) -> Block:
-    """The message as Protobuf declares it."""
+    """The message as Protobuf declares it.
+
+    Raises:
+        ValueError: two messages that it has would have the same name.
+    """
     made = Block(of.name, of.description, [], [])
     for field in of.fields:
         made.lines.append(_line(field, made.nested))
+    if twice := repeated(nested.name for nested in made.nested):
+        raise ValueError(f"{of.name}: two messages of its Protobuf twin would have the name {twice}.")
     return made
 
 
@@ -203,3 +209,13 @@ def _read(field: Field, made: Made) -> Any:
     if isinstance(of, ListOf):
         return [_document(of.item, one) for one in items]
     return {one.key: None if of.nullable and not one.HasField("value") else one.value for one in items}
+
+
+def parse(name: str, payload: bytes) -> dict[str, Any]:
+    """The document, as JSON has it, of a serialized message of a contract. Raises ValueError where it is none."""
+    from google.protobuf.message import DecodeError
+
+    try:
+        return from_protobuf(name, message_class(name).FromString(payload))
+    except DecodeError:
+        raise ValueError(f"It is no message of the contract {name}.") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import os
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ import urllib.error
 import urllib.request
 from collections import OrderedDict
 from contextlib import ExitStack, nullcontext, suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import orjson
 import typer
@@ -19,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 from rich.live import Live
 
-from worker.broker import open_broker
+from worker.broker import open_broker, warden
 from worker.broker.ports import free_port
 from worker.commands.run import Stop
 from worker.demo import corpus
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from worker.broker import Broker, Preference
     from worker.pipeline.messages import Record
 
+Messages: TypeAlias = "Iterator[tuple[bytes | None, bytes | None]]"
+"""Keys and values."""
 INPUT, OUTPUT, DEAD = "messages", "messages.labelled", "messages.dead"
 PARTITIONS = 3
 SEED = 7
@@ -68,10 +71,11 @@ def demo(options: Options) -> None:
     """
     stop = Stop()
     stop.install()
+    messages = _messages(options)
     say = _silent if options.as_json else _say
     started = time.monotonic()
     with ExitStack() as stack:
-        running = stack.enter_context(open_broker(options.broker, say))
+        running = stack.enter_context(open_broker(options.broker, _say))
         running.create_topics({INPUT: PARTITIONS, OUTPUT: PARTITIONS, DEAD: 1})
         # Early, because a fresh broker takes half a second to give its first producer an id.
         feeder = Feeder(running.bootstrap_servers, INPUT)
@@ -80,14 +84,14 @@ def demo(options: Options) -> None:
         say(f"Ready after {time.monotonic() - started:.1f} s: {running.kind} at {running.bootstrap_servers}.")
         for limit in running.limits:
             say(f"  note: {limit}")
-        show = _Show(options, running, worker, feeder)
+        show = _Show(options, messages, running, worker, feeder)
         show.run(stop)
         worker.stop()
         show.finish(interrupted=stop())
 
 
 class _Worker:
-    """`winnow run` in a process of its own."""
+    """`winnow run` in a process of its own, which a warden ends where the demo cannot."""
 
     def __init__(self, broker: Broker, options: Options) -> None:
         self._port = options.port or free_port()
@@ -105,9 +109,13 @@ class _Worker:
         if broker.limits:  # the in-process cluster answers an empty fetch only after the whole wait
             settings["kafka.consumer_properties.fetch.wait.max.ms"] = 10
         flags = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+        watched = [sys.executable, "-I", "-S", warden.__file__, str(os.getpid()), warden.NONE, warden.NONE]
         # A session of its own: Ctrl-C reaches the demo alone, which then stops the worker in order.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker", "run", *flags], start_new_session=True, stdin=subprocess.DEVNULL
+            [*watched, sys.executable, "-m", "worker", "run", *flags],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
         )
 
     @property
@@ -159,14 +167,14 @@ class _Worker:
 class _Show:
     """Feeds, reads, and shows."""
 
-    def __init__(self, options: Options, broker: Broker, worker: _Worker, feeder: Feeder) -> None:
+    def __init__(self, options: Options, messages: Messages, broker: Broker, worker: _Worker, feeder: Feeder) -> None:
         self._options = options
         self._broker = broker
         self._worker = worker
         self._feeder = feeder
         watched = [INPUT, OUTPUT, DEAD] if options.picture or not self._quiet else [OUTPUT, DEAD]
         self._reader = Reader(broker.bootstrap_servers, watched)
-        self._stream = itertools.islice(_messages(options), options.messages)
+        self._stream = itertools.islice(messages, options.messages)
         self._tally = Tally()
         self._sent = 0
         self._fed_all = False
@@ -271,7 +279,7 @@ class _Show:
         }
 
 
-def _messages(options: Options) -> Iterator[tuple[bytes | None, bytes | None]]:
+def _messages(options: Options) -> Messages:
     if options.source is None:
         return iter(corpus.stream(SEED))
     try:
@@ -357,4 +365,4 @@ def _say(line: str) -> None:
 
 
 def _silent(line: str) -> None:
-    """Programs that read JSON want nothing else."""
+    """Programs that read JSON want nothing else; that a broker takes its time is said all the same."""

@@ -58,7 +58,7 @@ def refused(check: str, error: Fatal, mend: str) -> Finding:
         mend: where the error is one sentence.
     """
     found, _, rest = str(error).partition(". ")
-    return problem(check, found.rstrip(".") + ".", rest or mend)
+    return problem(check, found if found.endswith("?") else found.rstrip(".") + ".", rest or mend)
 
 
 def worst(findings: Sequence[Finding]) -> Status:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from worker.doctor.findings import Finding, not_checked, ok, problem, warning
-from worker.kafka.topics import SIZE_LIMIT
+from worker.kafka.topics import SIZE_LIMIT, of_own_broker, why_too_small
 from worker.pipeline.encode import LEAST_BYTES
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def existence(settings: Settings, existing: Mapping[str, int]) -> Iterator[Findi
             yield problem(
                 check,
                 f"The {role} is missing, or this user may not describe it.",
-                f"{_tool(kafka, 'topics')} --create --topic {name} --partitions {kafka.create_partitions}",
+                f"{_tool(kafka, 'topics')} --create --topic {name} --partitions {kafka.create_partitions} -- or set "
+                f"kafka.create_topics = true, or give `winnow broker` {of_own_broker(kafka, name)}",
             )
 
 
@@ -136,7 +137,7 @@ def _size(settings: Settings, name: str, topic: Topic) -> Finding:
     if limit < LEAST_BYTES:
         return problem(
             check,
-            f"{found} A dead letter with its headers may need {LEAST_BYTES:,}.",
+            f"{found} {why_too_small(name, settings.kafka.dead_letter_topic)}",
             _set(settings.kafka, name, f"{SIZE_LIMIT}={raised}"),
         )
     if limit < bound:
@@ -211,7 +212,8 @@ def _retention(name: str, topic: Topic) -> Finding:
 
 def _matches(check: str, pattern: str, found: Sequence[str]) -> Finding:
     if found:
-        return ok(check, f"{len(found)} topics match: {', '.join(sorted(found)[:5])}{', …' if len(found) > 5 else ''}.")
+        match = "1 topic matches" if len(found) == 1 else f"{len(found)} topics match"
+        return ok(check, f"{match}: {', '.join(sorted(found)[:5])}{', …' if len(found) > 5 else ''}.")
     return warning(
         check,
         f"No topic matches the pattern {pattern!r} yet.",

@@ -114,6 +114,7 @@ def refused(error: Exception) -> ConfigError:
             "GSSAPI (Kerberos) is not supported, and it is what sasl.mechanism is by default. Set sasl.mechanism in "
             "kafka.properties: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER."
         )
+    end = "" if detail.endswith("?") else "."
     return ConfigError(
-        f"The Kafka client refuses its properties: {detail.rstrip('.')}. See the tables of properties in [kafka]."
+        f"The Kafka client refuses its properties: {detail.rstrip('.')}{end} See the tables of properties in [kafka]."
     )

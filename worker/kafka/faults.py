@@ -44,11 +44,13 @@ _BEHIND_FATAL = (
     KafkaError.INVALID_GROUP_ID,
 )
 """What ends a member of a group of KIP-848: the client reports it as `_FATAL`, and names it in the text alone."""
+_HTTP = f"Invalid response size {int.from_bytes(b'HTTP')}"
+"""The client takes the first four bytes of an answer for its length."""
 _SERVER = re.compile(r"(?:\w+://)?(?P<host>[^/]+)/")
 
 
 def handshake(error: KafkaError) -> Fatal | None:
-    """The error of a TLS handshake that the same settings will not get through, or None.
+    """The error of a first contact that the same settings will not get through, or None: TLS, or no Kafka at all.
 
     For the start alone: a worker that was connected before meets such errors when a broker is restarted, too.
     """
@@ -59,6 +61,11 @@ def handshake(error: KafkaError) -> Fatal | None:
         return BrokerError(
             f"The certificate of {host} is refused: no CA of ssl.ca.location signed it, or it has expired, or it does "
             "not name that host. Check ssl.ca.location in kafka.properties, and the name in kafka.bootstrap_servers."
+        )
+    if _HTTP in said:
+        return BrokerError(
+            f"{host} is no Kafka: it answers in HTTP. Check the port in kafka.bootstrap_servers; brokers listen on "
+            "9092 by default."
         )
     if "SSL alert" in said:  # sent by the other side: nearly always for the lack of a certificate
         return BrokerError(

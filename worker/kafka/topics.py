@@ -75,7 +75,8 @@ def prepare(kafka: KafkaSettings, results: Sequence[str] = ()) -> int | None:
     if kafka.output_partition == "source":
         for name in results:
             _check_partitions(inputs, name, existing[name])
-    return _least(size_limits(admin, min(metadata.brokers), (*results, kafka.dead_letter_topic)))
+    limits = size_limits(admin, min(metadata.brokers), (*results, kafka.dead_letter_topic))
+    return _least(limits, kafka.dead_letter_topic)
 
 
 def answer(admin: AdminClient, kafka: KafkaSettings, heard: Heard) -> ClusterMetadata:
@@ -144,14 +145,24 @@ def size_limits(admin: AdminClient, broker: int, names: Iterable[str]) -> dict[s
     return limits
 
 
-def _least(limits: dict[str, int]) -> int | None:
+def _least(limits: dict[str, int], letters: str) -> int | None:
     for name, limit in limits.items():
         if limit < LEAST_BYTES:
             raise TopicError(
-                f"The topic {name!r} takes records of {limit} bytes at most, and a dead letter with its headers may "
-                f"need {LEAST_BYTES}. Raise its {SIZE_LIMIT}."
+                f"The topic {name!r} takes records of {limit:,} bytes at most. {why_too_small(name, letters)} "
+                f"Raise its {SIZE_LIMIT}."
             )
     return min(limits.values(), default=None)
+
+
+def why_too_small(topic: str, letters: str) -> str:
+    """Why a written topic must take records of `LEAST_BYTES`; `letters` is the dead-letter topic."""
+    if topic == letters:
+        return f"A dead letter with its headers may need {LEAST_BYTES:,}."
+    return (
+        "The least limit of the topics that are written bounds dead letters, too, and one with its headers may need "
+        f"{LEAST_BYTES:,}."
+    )
 
 
 def _how_to_create(kafka: KafkaSettings, missing: list[str]) -> str:
@@ -164,8 +175,14 @@ def _how_to_create(kafka: KafkaSettings, missing: list[str]) -> str:
     names = ", ".join(repr(name) for name in missing)
     return (
         f"There {verb} {names}, or this user may not describe {them}. "
-        f"Create with: {commands} -- or set kafka.create_topics = true."
+        f"Create with: {commands} -- or set kafka.create_topics = true, or give `winnow broker` "
+        f"{' '.join(of_own_broker(kafka, name) for name in missing)}."
     )
+
+
+def of_own_broker(kafka: KafkaSettings, topic: str) -> str:
+    """The option of `winnow broker` that makes a topic: whoever runs that has none of Kafka's scripts."""
+    return f"--topic {topic}:{kafka.create_partitions}"
 
 
 def _is_input(kafka: KafkaSettings, name: str) -> bool:

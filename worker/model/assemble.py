@@ -83,7 +83,7 @@ def graphs(
     fp32 = build(network).SerializeToString()
     ranges = observe(network, calibration).equalized()
     if correct:
-        network = corrected(network, ranges, calibration)
+        network = corrected(network, ranges, calibration, weight_limit)
     quantized = build(network, ranges, weight_limit=weight_limit).SerializeToString()
     staged = None if network.early is None else two_stages(network, ranges, weight_limit=weight_limit)
     return Graphs(quantized, fp32, staged)

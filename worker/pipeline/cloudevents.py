@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "content-type"
 STRUCTURED = "application/cloudevents+json"
+TOMBSTONE = "winnow.tombstone.v1"
+"""The type of events that say that a message without a value came."""
 _PREFIX = "ce_"
 _EVENTS = "application/cloudevents"
 _BATCH = "application/cloudevents-batch"
@@ -82,15 +84,30 @@ def binary(
     value: bytes, result: Mapping[str, Any], record: Record, *, source: str, content_type: str
 ) -> tuple[bytes, Headers]:
     """An encoded result, and the headers that make an event of it."""
-    attributes = _attributes(result, record, source)
-    headers: Headers = [(f"{_PREFIX}{name}", attribute.encode()) for name, attribute in attributes.items()]
+    headers = _prefixed_headers(_attributes(result, record, source))
     headers.append((CONTENT_TYPE, content_type.encode()))
     return value, headers
+
+
+def tombstone(record: Record, *, source: str) -> Headers:
+    """The headers that make an event of a record without a value: an event without data, which is in binary mode.
+
+    In structured mode the attributes would be its value, and it would be no tombstone.
+    """
+    place = f"{record.topic}-{record.partition}-{record.offset}"
+    attributes = {"specversion": SPECVERSION, "id": place, "source": source, "type": TOMBSTONE}
+    if time := _time(record.timestamp):
+        attributes["time"] = time
+    return _prefixed_headers(attributes | _trace(record))
 
 
 def without_envelope(headers: Headers) -> Headers:
     """Headers but for those that speak of the event they came with, which must not be said of the result."""
     return [header for header in headers if not _is_envelope(header[0].lower())]
+
+
+def _prefixed_headers(attributes: Mapping[str, str]) -> Headers:
+    return [(f"{_PREFIX}{name}", attribute.encode()) for name, attribute in attributes.items()]
 
 
 def _is_envelope(name: str) -> bool:

@@ -97,21 +97,25 @@ def header_decoder(
 ) -> Decoder:
     """A decoder that takes the id, and what the result repeats, from headers; of equal names the last one counts.
 
+    Without an id are messages whose header has no value, or an empty one.
+
     Args:
         decode: the rest of messages that have no such id.
         without_id: the same of those that have one, which need no other.
         id_header: the header with the id; it goes before any other.
         metadata_headers: names of those that results repeat.
     """
-    names = frozenset(metadata_headers) | ({id_header} if id_header else frozenset())
+    names = frozenset(metadata_headers)
 
     def by_headers(record: Record) -> Request:
+        ids = [(name, value) for name, value in record.headers if name == id_header and value]
         said = {name: value for name, value in record.headers if name in names and value is not None}
+        named = _header_text(*ids[-1]) if ids else None
         texts = {name: _header_text(name, value) for name, value in said.items()}
-        request = (without_id if id_header in texts else decode)(record)
+        request = (decode if named is None else without_id)(record)
         metadata = {name: texts[name] for name in metadata_headers if name in texts}
-        named = _id(texts[id_header], record) if id_header in texts else request.id
-        return request._replace(id=named, metadata=metadata or None)
+        identity = request.id if named is None else _id(named, record)
+        return request._replace(id=identity, metadata=metadata or None)
 
     return by_headers
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import orjson
 
-from worker.pipeline.error_headers import connect_headers, own_headers
+from worker.pipeline.error_headers import connect_headers, own_headers, without_own
 from worker.pipeline.messages import Destination, Forward, Outgoing, Rejection, Result
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class Form(NamedTuple):
     """None: as JSON, and nothing else."""
     strip: Callable[[Headers], Headers] | None = None
     """Leaves out headers of messages that results must not take over; None for none."""
+    tombstone: Callable[[Record], Headers] | None = None
+    """Headers that belong to a tombstone that is forwarded; None for none."""
 
 
 class Encoder:
@@ -62,8 +64,8 @@ class Encoder:
         model: named in every result.
         all_scores: whether results carry the score of every label.
         pass_headers: names of the headers that results take over; `*` for all. Dead letters take over all.
-        max_bytes: bound on what is written, at least `LEAST_BYTES`; a larger result becomes a dead letter, and a
-            larger dead letter is cut, with the size and SHA-256 of the original value in its headers.
+        max_bytes: bound on what is written, at least `LEAST_BYTES`; a larger result or tombstone becomes a dead letter,
+            and a larger dead letter is cut, with the size and SHA-256 of the original value in its headers.
         error_headers: the headers of dead letters.
         topics: where what is written goes.
         form: how results are written.
@@ -87,30 +89,40 @@ class Encoder:
         self._max_bytes = max_bytes
         self._error_headers = error_headers
         self._output_topic, self._dead_letter_topic, self._routes, self._by_action = topics
-        self._write, self._strip = form
+        self._write, self._strip, self._of_tombstone = form
 
     def __call__(self, record: Record, outcome: Outcome) -> tuple[Outgoing | None, Rejection | None]:
         """What is to be written for a record, and why where it is a dead letter; (None, None) for nothing."""
+        outgoing = None
         if isinstance(outcome, Result):
-            topic = self._output_topic if self._routes is None else self._routed(outcome.classification, self._routes)
-            document, headers = self._document(record, outcome), None
-            if self._write is None:
-                value = orjson.dumps(document)
-            else:
-                value, headers = self._write(document, record, topic)
-            outgoing = self._output(record, topic, value, headers)
+            outgoing = self._result(record, outcome)
+        elif isinstance(outcome, Forward):
+            outgoing = self._tombstone(record)
+        if outgoing is not None:
             size = _size(outgoing)
             if size <= self._max_bytes:
                 return outgoing, None
+            what = "result" if isinstance(outcome, Result) else "tombstone"
             limit = f"more than the {self._max_bytes} that output.max_bytes and the topics allow"
             outcome = Rejection(
-                "encode", "result-too-large", f"The result has {size} bytes, {limit}.", "InvalidMessage"
+                "encode", "result-too-large", f"The {what} has {size} bytes, {limit}.", "InvalidMessage"
             )
         if isinstance(outcome, Rejection):
             return self._dead_letter(record, outcome), outcome
-        if isinstance(outcome, Forward):
-            return self._output(record, self._output_topic, None), None
         return None, None
+
+    def _result(self, record: Record, result: Result) -> Outgoing:
+        topic = self._output_topic if self._routes is None else self._routed(result.classification, self._routes)
+        document, headers = self._document(record, result), None
+        if self._write is None:
+            value = orjson.dumps(document)
+        else:
+            value, headers = self._write(document, record, topic)
+        return self._output(record, topic, value, headers)
+
+    def _tombstone(self, record: Record) -> Outgoing:
+        headers = None if self._of_tombstone is None else self._of_tombstone(record)
+        return self._output(record, self._output_topic, None, headers)
 
     def _routed(self, said: Classification, routes: Mapping[str, str]) -> str:
         name = said.action if self._by_action else said.label
@@ -163,7 +175,7 @@ class Encoder:
     def _dead_letter(self, record: Record, rejection: Rejection) -> Outgoing:
         why = self._error_headers(record, rejection) + own_headers(record, rejection)
         source = (record.topic, record.partition)
-        headers = record.headers + why
+        headers = without_own(record.headers) + why
         whole = Outgoing(Destination.DEAD_LETTER, self._dead_letter_topic, record.key, record.value, headers, source)
         return whole if _size(whole) <= self._max_bytes else self._cut(whole, why)
 

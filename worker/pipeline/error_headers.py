@@ -20,6 +20,7 @@ NO_TIMESTAMP = -1
 """Kafka's own, where a record has none."""
 _CONNECT = "__connect.errors."
 _SPRING = "kafka_dlt-"
+_OWN = "winnow.errors."
 # Kafka Connect's names for the stages at which a record can fail.
 _CONNECT_STAGES = {
     "decode": "VALUE_CONVERTER",
@@ -79,7 +80,12 @@ def _timestamp_type(record: Record) -> str:
 
 def own_headers(record: Record, rejection: Rejection) -> Headers:
     """What neither of them has a name for."""
-    headers: Headers = [("winnow.errors.reason", rejection.reason.encode())]
+    headers: Headers = [(f"{_OWN}reason", rejection.reason.encode())]
     if record.timestamp is not None:
-        headers.append(("winnow.errors.timestamp", str(record.timestamp).encode()))
+        headers.append((f"{_OWN}timestamp", str(record.timestamp).encode()))
     return headers
+
+
+def without_own(headers: Headers) -> Headers:
+    """A message's headers but for those that a dead letter says of itself, which would be read as this one's."""
+    return [header for header in headers if not header[0].startswith(_OWN)]

@@ -10,11 +10,14 @@ import pytest
 
 from worker import contracts
 from worker.contracts.definition import NAMES, ListOf, MapOf, Scalar, as_message, completed, message, published, schema
+from worker.contracts.protobuf import block
 
 
 def made(**properties):
     """The fields of a definition with these properties."""
-    numbered = {name: {"x-number": number, **part} for number, (name, part) in enumerate(properties.items(), 1)}
+    numbered = {
+        name: {"title": name, "x-number": number, **part} for number, (name, part) in enumerate(properties.items(), 1)
+    }
     return as_message({"title": "Made", "required": ["first"], "properties": numbered}).fields
 
 
@@ -40,14 +43,14 @@ def test_lists_maps_and_messages():
     many, free, one = made(
         first={"type": "array", "items": inner},
         second={"type": "object", "minProperties": 1, "additionalProperties": {"type": ["number", "null"]}},
-        third={"type": "object", **inner},
+        third={"type": "object", **inner, "title": "Another part"},
     )
     assert isinstance(many.type, ListOf)
     assert (many.type.item.name, many.required, many.may_be_empty, many.optional) == ("InnerPart", True, True, False)
     assert (free.type, free.required, free.may_be_empty, free.optional) == (
         MapOf(Scalar("double"), True), False, False, True,
     )  # fmt: skip
-    assert one.type == many.type.item
+    assert one.type == many.type.item._replace(name="AnotherPart")
 
 
 def test_a_field_needs_a_number_of_its_own():
@@ -57,6 +60,43 @@ def test_a_field_needs_a_number_of_its_own():
     twice = {name: {"type": "string", "x-number": 3} for name in "ab"}
     with pytest.raises(ValueError, match=r"Made: a and b have the same x-number 3\."):
         as_message({"title": "Made", "properties": twice})
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"type": "string", "x-type": "text"}, "The field first: the x-type text is none of string, int32, int64"),
+        ({"type": "string", "x-type": "int32"}, "The field first: the x-type int32 cannot have what is of type string"),
+        ({"type": ["string", "integer"]}, "The field first: its types are integer, string; the twins have one"),
+        ({"type": ["array", "string"]}, "The field first: the type array has no twin here"),
+        ({"type": "null"}, "The field first: its types are none"),
+        ({"description": "Anything."}, "The field first: its types are none"),
+        ({"type": "array", "items": {"type": "string"}}, "The field first: An object without title or properties"),
+        ({"enum": ["a", 1]}, "The field first: its types are integer, string"),
+        ({"const": []}, "The field first: a constant that is no single value"),
+        ({"type": "string", "x-number": 19_000}, "The field first has the x-number 19000, which Protobuf"),
+        ({"type": "string", "x-number": "1"}, "The field first has the x-number 1, which Protobuf"),
+    ],
+)
+def test_what_the_twins_could_not_have_is_named(part, said):
+    """Every fault is a sentence with the field in it, and never another kind of error."""
+    with pytest.raises(ValueError, match="^" + said.replace("(", r"\(")):
+        made(first=part)
+    with pytest.raises(ValueError, match="The field a-b has a name that Avro and Protobuf do not take"):
+        made(**{"a-b": {"type": "string"}})
+
+
+def test_two_types_of_one_name_are_refused():
+    """Wherever they are: a title names a record of Avro and a message of Protobuf, whose lists have names of theirs."""
+    part = {"type": "object", "title": "Part", "properties": {"a": {"type": "string", "x-number": 1}}}
+    again = {"type": "object", "title": "Other", "properties": {"b": {**part, "x-number": 1}}}
+    with pytest.raises(ValueError, match=r"Made: two objects in it have the title Part,"):
+        made(first=part, second=again)
+    items = {"type": "array", "title": "Part", "items": {**part, "title": "Parts"}}
+    with pytest.raises(ValueError, match=r"Made: two messages of its Protobuf twin would have the name Part\."):
+        block(as_message({"title": "Made", "properties": {
+            "first": {**part, "x-number": 1}, "second": {**items, "x-number": 2},
+        }}))  # fmt: skip
 
 
 def test_annotations_are_not_published():

@@ -149,3 +149,11 @@ def test_every_name_of_an_avro_record_is_its_own():
     for name in NAMES:
         collect(json.loads((generate.SCHEMAS / f"{name}.avsc").read_text("utf-8")))
     assert len(set(names)) == len(names) >= 7
+
+
+def test_a_serialized_message_is_parsed():
+    """To the document that it was made of; what is no message is refused, without its bytes in the sentence."""
+    for document in json.loads(contracts.json_schema())["examples"]:
+        assert contracts.parse_protobuf(contracts.to_protobuf(document).SerializeToString()) == document
+    with pytest.raises(ValueError, match=r"^It is no message of the contract result\.$"):
+        contracts.parse_protobuf(b"\x12\x01\xff")

@@ -76,6 +76,7 @@ def test_who_may_write_nothing_is_told_what_to_grant():
 
 
 VERIFY = "ssl://b1:9093/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker"
+HOST = "127.0.0.1:8080/bootstrap"
 ALERT = "ssl://b1:9093/1: Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate required: SSL alert 116"
 
 
@@ -92,6 +93,18 @@ def test_a_handshake_that_the_broker_refuses_asks_for_a_certificate():
     said = str(faults.handshake(KafkaError(KafkaError._TRANSPORT, ALERT)))
     assert said.startswith("b1:9093 refused the TLS handshake (tlsv13 alert certificate required")
     assert "ssl.certificate.location" in said
+
+
+def test_a_port_that_speaks_http_is_no_kafka():
+    """The client reads `HTTP` as a number of bytes, and tells to allow more of them: that would be no mend."""
+    size = (
+        f"{HOST}: Receive failed: Invalid response size 1213486160 (0..100000000): increase receive.message.max.bytes"
+    )
+    said = str(faults.handshake(KafkaError(KafkaError._BAD_MSG, size)))
+    assert said.startswith("127.0.0.1:8080 is no Kafka: it answers in HTTP.")
+    assert "kafka.bootstrap_servers" in said
+    other = size.replace("1213486160", "200000000")
+    assert faults.handshake(KafkaError(KafkaError._BAD_MSG, other)) is None
 
 
 @pytest.mark.parametrize("said", ["", "ssl://b1:9093/1: Disconnected", "Connection refused", "handshake timed out"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import struct
 import sys
 import threading
@@ -27,6 +28,7 @@ from tests.kit import FakeClock
 from worker import contracts
 from worker.errors import BrokerError, ConfigError, InvalidMessage
 from worker.kafka.registry import FORMATS, NotRegistered, Registry, subject
+from worker.kafka.registry.client import _RETRIES
 from worker.kafka.registry.reading import UNKNOWN_SECONDS
 
 SECRET = "the-quick-brown-secret"
@@ -41,13 +43,22 @@ TEXT = {"type": "record", "name": "Sms", "namespace": "shop", "fields": [{"name"
 
 @pytest.fixture(autouse=True)
 def _mock_has_types(monkeypatch):
-    """The client's mock knows everything but this."""
+    """The client's mock knows everything but this; nobody waits between the times that a registry is asked."""
     monkeypatch.setattr(MockSchemaRegistryClient, "get_schema_types", lambda self: ["AVRO", "JSON", "PROTOBUF"])
+    monkeypatch.setitem(_RETRIES, "retries.wait.ms", 1)
 
 
-def opened(url="mock://registry", properties=None, *, auto_register=True, subjects="topic", timeout=1, clock=None):
+def opened(url="mock://registry", properties=None, *, auto_register=True, subjects="topic", timeout=20, clock=None):
     clock = clock or FakeClock()
-    return Registry(url, properties or {}, auto_register=auto_register, subjects=subjects, timeout=timeout, clock=clock)
+    return Registry(
+        url,
+        properties or {},
+        auto_register=auto_register,
+        subjects=subjects,
+        timeout=timeout,
+        clock=clock,
+        sleep=clock.advance,
+    )
 
 
 def client_of(registry):
@@ -120,8 +131,11 @@ def test_subjects_are_named_as_confluents_clients_do(format, naming):
 def test_a_missing_schema_is_refused_at_start_or_registered(format):
     """Without `auto_register` the sentence names the subject and the mend; what is there is used."""
     registry = opened(auto_register=False)
-    with pytest.raises(NotRegistered, match=r"^The subject out-value .*auto_register"):
+    with pytest.raises(NotRegistered, match=r"^The subject out-value .*auto_register") as caught:
         registry.serializer(format, "out")
+    assert (caught.value.subject, caught.value.format) == ("out-value", format)
+    text = re.search(r"`worker\.contracts\.(\w+)\(\)`", str(caught.value))[1]
+    assert getattr(contracts, text)()
     texts = {
         "avro": json.dumps(contracts.avro_schema()),
         "json-schema": contracts.json_schema(),
@@ -191,11 +205,17 @@ def test_an_unknown_id_is_refused_and_not_asked_for_again_at_once(format):
 
 
 def test_ids_that_are_unknown_take_no_memory_without_a_bound():
-    """However many a broken producer makes up."""
-    read = opened().deserializer("avro")
-    for schema_id in range(2_500):
-        refused(read, framed(schema_id, b""), "unknown-schema")
-    assert len(read._unknown) <= 1_000
+    """However many a broken producer makes up; the oldest are forgotten, and what is known stays known."""
+    registry = opened()
+    read = registry.deserializer("avro")
+    schema_id = add(registry, TEXT, "AVRO")
+    read(framed(schema_id, b"\4hi"))
+    for unknown in range(10, 1_100):
+        refused(read, framed(unknown, b""), "unknown-schema")
+    assert list(read._unknown) == list(range(100, 1_100))
+    registry.client._client = Down()
+    refused(read, framed(1_099, b""), "unknown-schema")
+    assert read(framed(schema_id, b"\4hi")) == {"text": "hi"}
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -387,7 +407,7 @@ def test_without_the_compiler_a_schema_as_text_ends_the_worker(monkeypatch):
     """It is the set-up that lacks something, and not the message."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     registry = opened()
-    with pytest.raises(ConfigError, match=r"winnow\[registry\]"):
+    with pytest.raises(ConfigError, match=r"winnow-worker\[registry\]"):
         registry.deserializer("protobuf")(framed(add(registry, PROTO, "PROTOBUF"), b"\0"))
 
 
@@ -470,7 +490,7 @@ def answering(status: int, body: bytes, content_type="application/json"):
 def test_what_is_no_registry_or_refuses_is_told_at_start(status, body, sentence):
     """With the address, and what to look at."""
     with answering(status, body) as (url, _):
-        registry = opened(url, {"max.retries": 0})
+        registry = opened(url)
         with pytest.raises(BrokerError, match=sentence) as caught:
             registry.deserializer("avro")
         registry.close()
@@ -491,7 +511,7 @@ def test_nobody_there_is_told_at_start():
     """The sentence has the address."""
     with answering(200, b"") as (url, _):
         pass
-    registry = opened(url, {"retries.wait.ms": 1})
+    registry = opened(url)
     with pytest.raises(BrokerError, match=f"{url} does not answer"):
         registry.serializer("avro", "out")
     registry.close()
@@ -500,7 +520,7 @@ def test_nobody_there_is_told_at_start():
 def test_the_login_is_used_and_never_told():
     """Properties are confluent-kafka's own."""
     with answering(500, b'{"error_code": 50001, "message": "no"}') as (url, asked):
-        registry = opened(url, {"max.retries": 0, "basic.auth.user.info": f"me:{SECRET}"})
+        registry = opened(url, {"basic.auth.user.info": f"me:{SECRET}"})
         with pytest.raises(BrokerError) as caught:
             registry.deserializer("avro")
         registry.close()
@@ -511,13 +531,42 @@ def test_the_login_is_used_and_never_told():
 
 @pytest.mark.parametrize(
     "properties",
-    [{"no.such": 1}, {"max.retries": "many"}, {"ssl.ca.location": "/no/such/file"}, {"ssl.key.location": "x"}],
+    [{"no.such": 1}, {"cache.capacity": "many"}, {"ssl.key.location": __file__}],
 )
 def test_wrong_properties_are_told(properties):
     """As mistakes in the settings."""
     with pytest.raises(ConfigError, match=r"registry\.properties") as caught:
         opened(properties=properties)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location"])
+def test_a_missing_file_is_named(name):
+    """With the setting, the property and the path."""
+    with pytest.raises(ConfigError, match=rf"registry\.properties: {name} is /no/such/file, which cannot be read"):
+        opened(properties={name: "/no/such/file"})
+
+
+def test_certificates_are_always_verified():
+    """The client would take `false` without a word, and send its login to whoever answers."""
+    with pytest.raises(ConfigError, match=r"registry\.properties: ssl\.ca\.location is false.*always verified"):
+        opened("https://registry", {"ssl.ca.location": False})
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"),
+    [
+        ("url", "registry.url"),
+        ("timeout", "registry.timeout_ms"),
+        ("max.retries", "registry.timeout_ms"),
+        ("retries.wait.ms", "registry.timeout_ms"),
+        ("retries.max.wait.ms", "registry.timeout_ms"),
+    ],
+)
+def test_properties_that_are_not_the_users_are_refused(name, mend):
+    """How long a registry is waited for is promised."""
+    with pytest.raises(ConfigError, match=rf"registry\.properties: {name} cannot be set here: set {mend}\."):
+        opened(properties={name: 8})
 
 
 @pytest.mark.parametrize(
@@ -534,5 +583,5 @@ def test_the_extra_is_named_where_it_is_missing(monkeypatch, missing, call):
         monkeypatch.delitem(sys.modules, name)
         monkeypatch.delattr(sys.modules["worker.kafka.registry"], name.rpartition(".")[2])
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ConfigError, match=r"pip install 'winnow\[registry\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'winnow-worker\[registry\]'"):
         call()

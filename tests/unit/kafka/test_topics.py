@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,8 +53,8 @@ def test_topics_that_take_too_little_are_refused(topics_on: Callable[..., KafkaS
     with pytest.raises(TopicError) as caught:
         topics.prepare(refused)
     assert str(caught.value) == (
-        f"The topic {refused.dead_letter_topic!r} takes records of 4095 bytes at most, and a dead letter with its "
-        "headers may need 4096. Raise its max.message.bytes."
+        f"The topic {refused.dead_letter_topic!r} takes records of 4,095 bytes at most. A dead letter with its "
+        "headers may need 4,096. Raise its max.message.bytes."
     )
 
 
@@ -114,8 +117,13 @@ def test_missing_topics_are_named_in_good_english(mock_cluster: MockCluster):
     mock_cluster.create_topics({"english-in": 4, "english-out": 4})
     with pytest.raises(TopicError, match=r"There is no topic 'gone', or this user may not describe it\."):
         topics.prepare(settings(mock_cluster, "english-out", "gone", "english-in"))
-    with pytest.raises(TopicError, match=r"There are no topics 'lost', 'gone', or this user may not describe them\."):
+    with pytest.raises(
+        TopicError, match=r"There are no topics 'lost', 'gone', or this user may not describe them\."
+    ) as caught:
         topics.prepare(settings(mock_cluster, "lost", "gone", "english-in"))
+    assert str(caught.value).endswith(
+        "or set kafka.create_topics = true, or give `winnow broker` --topic lost:6 --topic gone:6."
+    )
 
 
 @pytest.mark.parametrize("milliseconds", [100, 1_200])
@@ -124,3 +132,30 @@ def test_nobody_who_answers_is_told_after_the_time_that_is_set(milliseconds: int
     nobody = KafkaSettings(bootstrap_servers="127.0.0.1:1", connect_timeout_ms=milliseconds)
     with pytest.raises(BrokerError, match=rf"No broker answered at 127\.0\.0\.1:1 within {milliseconds / 1000:g} s"):
         topics.prepare(nobody)
+
+
+def test_an_address_that_speaks_http_is_told():
+    """From what the client really says of it."""
+    with socket.create_server(("127.0.0.1", 0)) as web:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    caller, _ = web.accept()
+                    with caller:
+                        caller.recv(4096)
+                        caller.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        wrong = KafkaSettings(bootstrap_servers=f"127.0.0.1:{web.getsockname()[1]}", connect_timeout_ms=10_000)
+        with pytest.raises(BrokerError, match="is no Kafka: it answers in HTTP"):
+            topics.prepare(wrong)
+        web.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+def test_each_topic_has_the_reason_of_its_own():
+    """What is written is bounded by the least limit of all: so an output that takes too little is no output."""
+    assert topics.why_too_small("dead", "dead") == "A dead letter with its headers may need 4,096."
+    assert topics.why_too_small("out", "dead").startswith("The least limit of the topics that are written")

@@ -245,7 +245,7 @@ def test_default_bundle_is_whole_small_and_documented():
 def test_default_bundle_keeps_its_quality():
     """What its own manifest says of its held-out texts; `worker.model.spam.__main__` measured it."""
     by_channel = {e.channel: e for e in bundle.load(DEFAULT).manifest.evaluation}
-    for channel, bar in (("sms", 0.945), ("comments", 0.95), ("mails", 0.97)):
+    for channel, bar in (("sms", 0.95), ("comments", 0.95), ("mails", 0.97)):
         found = by_channel[channel]
         assert found.quantized.f1["spam"] >= bar, channel
         assert abs(found.quantized.f1["spam"] - found.fp32.f1["spam"]) <= 0.005, channel

@@ -15,7 +15,7 @@ from hypothesis import example, given
 
 from tests.kit import record
 from worker.errors import InvalidMessage
-from worker.pipeline.cloudevents import Event, binary, structured, unwrap, without_envelope
+from worker.pipeline.cloudevents import Event, binary, structured, tombstone, unwrap, without_envelope
 from worker.pipeline.cloudevents_attributes import REASON, is_uri_reference
 from worker.pipeline.json_text import MISSING
 
@@ -277,6 +277,22 @@ def test_what_the_sdk_writes_is_read(to_kafka, data, media_type):
     assert (event.id, event.content_type) == ("e-1", media_type)
     found = json.loads(event.data) if isinstance(data, dict) and event.data else (event.data or event.document)
     assert found == (data.encode() if isinstance(data, str) else data)
+
+
+def test_a_tombstone_is_an_event_without_data():
+    """In binary mode, as the binding has it: no value, no content type; of another type than results are."""
+    message = record(7, None, key=b"k", timestamp=1763700000123, headers=[("traceparent", PARENT.encode())])
+    headers = tombstone(message, source="/spam")
+    assert dict(headers) == {
+        "ce_specversion": b"1.0",
+        "ce_id": b"in-0-7",
+        "ce_source": b"/spam",
+        "ce_type": b"winnow.tombstone.v1",
+        "ce_time": b"2025-11-21T04:40:00.123Z",
+        "ce_traceparent": PARENT.encode(),
+    }
+    assert unwrap(record(1, None, headers=headers)) == Event("in-0-7", None, MISSING, None)
+    assert to_sdk(b"", headers, message.key).get_id() == "in-0-7"  # it takes no null for the value
 
 
 def test_attributes_that_cannot_be_are_left_out():

@@ -277,10 +277,13 @@ def with_headers(*headers: tuple[str, bytes | None], value: bytes = b'{"id": "ow
 
 
 def test_the_id_of_a_header_goes_before_the_messages():
-    """The last of equal names counts; without one, or without a value, the message's own holds."""
+    """The last of equal names counts; without one, without a value or with an empty one, the message's own holds."""
     assert by_headers(with_headers(("id", b"1"), ("id", "\u00e9".encode()))).id == "\u00e9"
     assert by_headers(with_headers(("other", b"1"))).id == "own"
     assert by_headers(with_headers(("id", None))).id == "own"
+    assert by_headers(with_headers(("id", b""))).id == "own"
+    assert by_headers(with_headers(("id", b"1"), ("id", b""))).id == "1"
+    assert by_headers(with_headers(("id", b""), value=b'{"text": "x"}')).id == "in-0-3"
     assert by_headers(with_headers(("id", b"17"), value=b'{"id": [], "text": "x"}')).id == "17"
     assert rejected(b'{"id": [], "text": "x"}', by_headers).reason == "invalid-id"
 
@@ -317,7 +320,9 @@ def test_any_headers_are_metadata_or_refused(headers: list[tuple[str, bytes | No
     """Whatever they hold, a request or an InvalidMessage comes of it, and metadata can be written as JSON."""
     last = dict(header for header in headers if header[1] is not None and header[0] != "x")
     said = with_headers(*headers)
+    ids = ["own", *(value for name, value in headers if name == "id" and value)]
     try:
+        named = ids[-1].decode() if isinstance(ids[-1], bytes) else ids[-1]
         wanted = {name: value.decode() for name, value in last.items() if value is not None}
     except UnicodeDecodeError:
         with pytest.raises(InvalidMessage):
@@ -326,7 +331,7 @@ def test_any_headers_are_metadata_or_refused(headers: list[tuple[str, bytes | No
     request = by_headers(said)
     check(request)
     assert (request.metadata or {}) == wanted
-    assert request.id == wanted.get("id", "own")
+    assert request.id == named
 
 
 # CloudEvents

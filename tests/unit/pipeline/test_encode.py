@@ -216,6 +216,38 @@ def test_a_dead_letter_holds_the_original_and_the_reason():
     }
 
 
+def test_what_a_message_says_of_itself_as_a_dead_letter_is_not_said_of_the_new_one():
+    """Headers that are a dead letter's own are written anew, or are not there; others' stay, before ours."""
+    own: Headers = [
+        ("winnow.errors.reason", b"old"), ("winnow.errors.timestamp", b"1"), ("winnow.errors.original.bytes", b"9"),
+        ("__connect.errors.topic", b"other"), ("winnow.replays", b"1"),
+    ]  # fmt: skip
+    outgoing = written(encoder(), record(0, b"{,", headers=own, timestamp=None), REJECTED)
+    assert outgoing.headers[:2] == own[3:]
+    ours = [header for header in outgoing.headers if header[0].startswith("winnow.errors.")]
+    assert ours == [("winnow.errors.reason", b"invalid-json")]
+
+
+def test_a_tombstone_has_the_headers_of_its_form():
+    """After those that are passed on; without a form it has none of its own."""
+    form = Form(tombstone=lambda message: [("offset", str(message.offset).encode())])
+    encode = Encoder(MODEL, False, ("own",), LEAST, form=form)
+    source = record(7, None, headers=[("own", b"y"), ("other", b"z")])
+    assert written(encode, source, Forward()).headers == [("own", b"y"), ("offset", b"7")]
+    assert written(encoder(), source, Forward()).headers == []
+
+
+def test_a_tombstone_too_large_becomes_a_dead_letter():
+    """Its key and what its form adds may be more than the output takes, which must not end the worker."""
+    encode = Encoder(MODEL, False, (), LEAST, form=Form(tombstone=lambda message: [("more", b"x" * LEAST)]))
+    outgoing, rejection = encode(record(7, None, key=b"k"), Forward())
+    assert rejection is not None
+    assert rejection.reason == "result-too-large"
+    assert rejection.message.startswith("The tombstone has ")
+    assert outgoing is not None
+    assert (outgoing.destination, outgoing.key, outgoing.value) == (Destination.DEAD_LETTER, b"k", None)
+
+
 def test_spring_finds_its_own_headers():
     """By setting they are those of Spring Kafka's recoverer: text in UTF-8, numbers big-endian as Java writes them."""
     source = record(9, b"{,", partition=1, key=b"k", headers=[("own", b"1")], timestamp=17)

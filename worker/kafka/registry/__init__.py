@@ -11,6 +11,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from worker.distribution import install
 from worker.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,10 +28,26 @@ CONTENT_TYPES = {
     "protobuf": "application/vnd.confluent.protobuf",
 }
 """Media types of values with a schema's id in front, which are neither plain Avro nor JSON nor Protobuf."""
+_TEXTS = {"avro": "avro_schema", "json-schema": "json_schema", "protobuf": "protobuf_schema"}
+ATTEMPTS = 3
+"""Times that each address is asked."""
+SECONDS_BETWEEN = 1.0
+"""At most, in all, between the times that one is."""
 
 
 class NotRegistered(ConfigError):
-    """A subject does not have the schema of results, and the settings do not let the worker add it."""
+    """A subject does not have the schema of results, and the settings do not let the worker add it.
+
+    Args:
+        subject: which.
+        format: of the schema.
+        mend: what to do, without a full stop.
+    """
+
+    def __init__(self, subject: str, format: str, mend: str) -> None:
+        super().__init__(f"The subject {subject} does not have the {format} schema of results: {mend}.")
+        self.subject = subject
+        self.format = format
 
 
 class Registry:
@@ -42,7 +59,8 @@ class Registry:
         auto_register: register the schema of results where it is missing.
         subjects: how subjects are named: `topic`, `record` or `topic-record`.
         timeout: seconds to wait for an answer; it is asked for three times.
-        clock: seconds, for how long an id stays unknown.
+        clock: seconds, for how long an id stays unknown, and lookups take.
+        sleep: waits for some, where made-up ids come too fast.
 
     Raises:
         ConfigError: a package of the extra is missing, or a property is wrong.
@@ -57,6 +75,7 @@ class Registry:
         subjects: str,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         with _extra():
             from worker.kafka.registry.client import Client
@@ -64,6 +83,8 @@ class Registry:
         self._auto_register = auto_register
         self._subjects = subjects
         self._clock = clock
+        self._sleep = sleep
+        self._longest_wait = longest_wait(url, timeout)
 
     def serializer(self, format: str, topic: str) -> Callable[[dict[str, Any]], bytes]:
         """What makes values of results for a topic.
@@ -73,20 +94,31 @@ class Registry:
             ConfigError: it has others that this one is not compatible with, or a package of the extra is missing.
             BrokerError: the registry does not answer, or refuses.
         """
-        with _extra():
-            from worker.kafka.registry.writing import form
-
-            made = form(format)
-        self.client.check(made.schema_type)
+        made = self._form(format)
         head = made.head(self._id(made, subject(self._subjects, topic, made.name), format))
         encode = made.encode
         return lambda document: head + encode(document)
+
+    def check_compatible(self, format: str, topic: str) -> bool:
+        """Make sure that the schema of results could be registered for a topic, which changes nothing.
+
+        Returns:
+            Whether the registry could tell.
+
+        Raises:
+            ConfigError: the subject has others that this one is not compatible with, or a package is missing.
+            BrokerError: the registry does not answer, or refuses.
+        """
+        made = self._form(format)
+        name = subject(self._subjects, topic, made.name)
+        return self.client.check_compatible(name, made.schema_type, made.texts[0])
 
     def deserializer(self, format: str) -> Callable[[bytes], Any]:
         """What reads values with any schema of the registry to documents as `orjson.loads` would give them.
 
         It raises InvalidMessage for a value that is not of the format, and BrokerError where the registry does not
-        answer, so that no message is given up because the registry is down.
+        answer, or its answers take longer than `longest_wait`, so that no message is given up because the registry is
+        down, nor partitions because it is slow.
 
         Raises:
             ConfigError: a package of the extra is missing.
@@ -94,13 +126,22 @@ class Registry:
         """
         with _extra():
             from worker.kafka.registry.reading import Reader
-        reader = Reader(self.client, format, self._clock)
+        reader = Reader(self.client, format, self._longest_wait, self._clock, self._sleep)
         self.client.check(reader.schema_type)
         return reader
 
     def close(self) -> None:
         """End the connections; what was made still writes, and reads what has a known schema."""
         self.client.close()
+
+    def _form(self, format: str) -> Form:
+        """That of a format which the registry has, and answers."""
+        with _extra():
+            from worker.kafka.registry.writing import form
+
+            made = form(format)
+        self.client.check(made.schema_type)
+        return made
 
     def _id(self, made: Form, name: str, format: str) -> int:
         """The id of the schema of results under a subject."""
@@ -109,10 +150,17 @@ class Registry:
             return found
         if not self._auto_register:
             raise NotRegistered(
-                f"The subject {name} does not have the {format} schema of results: register it at "
-                f"{self.client.address} (it is in schemas/), or set registry.auto_register = true."
+                name,
+                format,
+                f"register it at {self.client.address} (`worker.contracts.{_TEXTS[format]}()` is its text), or set "
+                "registry.auto_register = true",
             )
         return self.client.register(name, made.schema_type, made.texts[0])
+
+
+def longest_wait(url: str, timeout: float) -> float:
+    """Seconds that a registry of these addresses may hold up the thread that polls, between two polls."""
+    return (ATTEMPTS * timeout + SECONDS_BETWEEN) * (url.count(",") + 1)
 
 
 def subject(naming: str, topic: str, record: str) -> str:
@@ -127,6 +175,6 @@ def _extra() -> Iterator[None]:
         yield
     except ImportError as missing:
         raise ConfigError(
-            f"A schema registry needs the extra [registry], of which {missing.name} is missing: pip install "
-            "'winnow[registry]'."
+            f"A schema registry needs the extra [registry], of which {missing.name} is missing. Install it: "
+            f"{install('registry')}."
         ) from missing

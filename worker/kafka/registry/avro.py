@@ -1,14 +1,15 @@
 """Avro values to documents, by a schema of the registry.
 
-fastavro's compiled reader recurses without a bound, so that a deeply nested value of a recursive schema ends the
-process: those are read by its Python twin, which raises an error. Logical types are left out of the schemas: what is
-read is what JSON would have, numbers and strings, and not datetimes and UUIDs.
+fastavro's compiled reader recurses without a bound, so that a deeply nested value ends the process: where a schema lets
+values be deep, they are read by its Python twin, which raises an error. Logical types are left out of the schemas: what
+is read is what JSON would have, numbers and strings, and not datetimes and UUIDs.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
 from fastavro import schemaless_reader
@@ -17,16 +18,23 @@ from fastavro.repository import AbstractSchemaRepository
 from fastavro.schema import load_schema
 
 from worker.errors import InvalidMessage
+from worker.kafka.registry.avro_bounds import bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from confluent_kafka.schema_registry import Schema
 
     from worker.kafka.registry.client import Client
 
 _ROOT = "$root"
-_NAMED = ("record", "error", "enum", "fixed")
+_FIELD = "value"
+_COMPILED_DEPTH = 200
+"""Types within types that the compiled reader is trusted with; it takes some hundred bytes of the stack for each."""
+_MOST_FREE = 10_000
+"""Values without bytes that one byte may bring: schemas that people write have one or two."""
+_MOST_FREE_IN_ALL = 4_000_000
+"""The same of a whole message; each takes 8 bytes to 200."""
 
 
 class _Names(AbstractSchemaRepository):
@@ -48,14 +56,33 @@ def reader(client: Client, _: int, schema: Schema) -> Callable[[bytes], Any]:
     """
     names = {name: _plain(_loads(text)) for name, text in client.referenced(schema).items()}
     names |= {_full_name(named): named for named in names.values() if isinstance(named, dict) and "name" in named}
-    names[_ROOT] = _plain(_loads(schema.schema_str or ""))
+    root = _plain(_loads(schema.schema_str or ""))
+    # fastavro parses unions anew for each value; fields take no bytes of their own.
+    names[_ROOT] = _in_a_field(root) if isinstance(root, list) else root
     parsed = load_schema(_ROOT, repo=_Names(names))
-    if _is_unbounded(parsed):
-        raise InvalidMessage("unknown-schema", "It has arrays of items that take no bytes, of any number.")
+    depth, free = bounds(parsed)
+    if free > _MOST_FREE:
+        raise InvalidMessage("unknown-schema", f"It has more than {_MOST_FREE:,} values that take no bytes.")
     if parsed == "bytes" or (isinstance(parsed, dict) and parsed.get("type") == "bytes"):
         return lambda payload: payload  # serializers write such values without their length
-    read = bounded_reader if _is_recursive(parsed) else schemaless_reader
-    return lambda payload: read(io.BytesIO(payload), parsed, None)
+    read = _reading(parsed, schemaless_reader if depth <= _COMPILED_DEPTH else bounded_reader, free)
+    return (lambda payload: read(payload)[_FIELD]) if isinstance(root, list) else read
+
+
+def _in_a_field(schema: Any) -> dict[str, Any]:
+    return {"type": "record", "name": "WinnowRoot", "fields": [{"name": _FIELD, "type": schema}]}
+
+
+def _reading(parsed: Any, read: Callable[..., Any], free: float) -> Callable[[bytes], Any]:
+    # One value to a byte is as many as there can be in any case.
+    most_bytes = _MOST_FREE_IN_ALL // (free - 1) if free > 1 else math.inf
+
+    def bounded(payload: bytes) -> Any:
+        if len(payload) > most_bytes:
+            raise InvalidMessage("invalid-payload", "The value may stand for too many that take no bytes.")
+        return read(io.BytesIO(payload), parsed, None)
+
+    return bounded
 
 
 def _loads(text: str) -> Any:
@@ -72,51 +99,3 @@ def _plain(schema: Any) -> Any:
 def _full_name(schema: Mapping[str, Any]) -> str:
     name, space = schema["name"], schema.get("namespace")
     return f"{space}.{name}" if space and "." not in name else str(name)
-
-
-def _parts(schema: Any) -> list[Any]:
-    """The schemas that a schema is made of."""
-    if isinstance(schema, list):
-        return schema
-    if not isinstance(schema, dict):
-        return []
-    fields = [field["type"] for field in schema.get("fields", ())]
-    inner = [schema[key] for key in ("items", "values") if key in schema]
-    return fields + inner + ([schema["type"]] if isinstance(schema["type"], dict | list) else [])
-
-
-def _within(schema: Any) -> Iterator[Any]:
-    """A schema, and all that it is made of."""
-    yield schema
-    for part in _parts(schema):
-        yield from _within(part)
-
-
-def _is_unbounded(schema: Any) -> bool:
-    """Whether a value of a few bytes can stand for any number of items: arrays of what takes no bytes."""
-    defined = {one["name"]: one for one in _within(schema) if isinstance(one, dict) and one.get("type") in _NAMED}
-    arrays = (one for one in _within(schema) if isinstance(one, dict) and one.get("type") == "array")
-    return any(_takes_no_bytes(array["items"], defined, ()) for array in arrays)
-
-
-def _takes_no_bytes(schema: Any, defined: Mapping[str, Any], begun: tuple[str, ...]) -> bool:
-    if isinstance(schema, str):
-        if schema not in defined or schema in begun:
-            return schema == "null"
-        schema, begun = defined[schema], (*begun, schema)
-    if not isinstance(schema, dict) or schema["type"] in ("array", "map", "enum"):
-        return False
-    if schema["type"] == "fixed":
-        return bool(schema["size"] == 0)
-    if schema["type"] in ("record", "error"):
-        return all(_takes_no_bytes(field["type"], defined, begun) for field in schema["fields"])
-    return _takes_no_bytes(schema["type"], defined, begun)
-
-
-def _is_recursive(schema: Any, around: tuple[str, ...] = ()) -> bool:
-    """Whether a named type has itself as a part: parsed schemas define a type where it comes first, then name it."""
-    if isinstance(schema, str):
-        return schema in around
-    if isinstance(schema, dict) and schema.get("type") in _NAMED:
-        around = (*around, schema["name"])
-    return any(_is_recursive(part, around) for part in _parts(schema))

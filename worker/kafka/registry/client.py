@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from worker.errors import BrokerError, ConfigError, InvalidMessage
+from worker.kafka.registry import ATTEMPTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +21,27 @@ SCHEMA_TYPES = {"avro": "AVRO", "json-schema": "JSON", "protobuf": "PROTOBUF"}
 """A registry's names of the formats."""
 MAGIC_BYTE = 0
 """With which all values begin; a schema's id follows."""
-_RETRIES = {"max.retries": 2, "retries.wait.ms": 200, "retries.max.wait.ms": 1000}
+_RETRIES = {"max.retries": ATTEMPTS - 1, "retries.wait.ms": 200, "retries.max.wait.ms": 1000}
 """The client's own take seven seconds and more, next to the time for the answers."""
+_OWNED = {"url": "registry.url", "timeout": "registry.timeout_ms"} | dict.fromkeys(_RETRIES, "registry.timeout_ms")
+"""Properties that are not the user's, and what to set instead."""
+_FILES = ("ssl.ca.location", "ssl.certificate.location", "ssl.key.location")
 _NOT_FOUND = 404
 _REFUSED = (401, 403)
 _INCOMPATIBLE = (409, 422)
+_CANNOT_TELL = (422, 500, 501)
 _NOT_THERE = range(40400, 40500)
 """A registry's codes for what it does not have; a web server's own 404 has none."""
 _MESSAGE_CHARACTERS = 300
+_MOST_REFERENCES = 500
+"""Each is a request, while messages wait."""
+
+
+class NotNow(InvalidMessage):
+    """A schema cannot be used now, and may be later: the registry does not have it, or what it refers to."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("unknown-schema", message)
 
 
 class Client:
@@ -38,6 +53,7 @@ class Client:
 
     def __init__(self, url: str, properties: Mapping[str, Any], timeout: float) -> None:
         self.address = ", ".join(_without_login(one.strip()) for one in url.split(","))
+        _check(properties)
         conf = {**_RETRIES, **properties, "url": url, "timeout": timeout}
         try:
             self._client: Any = SchemaRegistryClient.new_client(conf)
@@ -68,7 +84,7 @@ class Client:
         """The schemas that a schema needs, by the names it has for them; what they need themselves comes first.
 
         Raises:
-            InvalidMessage: one is not in the registry.
+            NotNow: one is not in the registry.
         """
         found: dict[str, str] = {}
         self._gather(schema, found, set())
@@ -80,11 +96,13 @@ class Client:
             if name in begun:
                 continue
             begun.add(name)
+            if len(begun) > _MOST_REFERENCES:
+                raise InvalidMessage("unknown-schema", f"It refers to more than {_MOST_REFERENCES} others.")
             registered = self._ask(
                 lambda it=reference: self._client.get_version(it.subject, it.version, True)  # type: ignore[misc]
             )
             if registered is None:
-                raise InvalidMessage("unknown-schema", "The schema refers to one that the registry does not have.")
+                raise NotNow("It refers to one that the registry does not have.")
             self._gather(registered.schema, found, begun)
             found[name] = registered.schema.schema_str
 
@@ -111,16 +129,44 @@ class Client:
             except SchemaRegistryError as error:
                 if error.http_status_code not in _INCOMPATIBLE:
                     raise
-                return ConfigError(
-                    f"The subject {subject} of the schema registry at {self.address} does not take the schema of "
-                    f"results: {_message(error)}. Write to another topic, or change registry.subjects or the subject's "
-                    "compatibility."
-                )
+                return self._incompatible(subject, _message(error))
 
         made = self._ask(call)
         if isinstance(made, int):
             return made
         raise made or BrokerError(f"The schema registry at {self.address} does not let the worker register schemas.")
+
+    def check_compatible(self, subject: str, schema_type: str, text: str) -> bool:
+        """Make sure that a subject would take a schema, which changes nothing.
+
+        Returns:
+            Whether the registry could tell: some cannot compare schemas of each kind.
+
+        Raises:
+            ConfigError: it has others that this one is not compatible with.
+        """
+        schema = Schema(text, schema_type)
+
+        def call() -> bool | None:
+            try:
+                return bool(self._client.test_compatibility_all_versions(subject, schema))
+            except SchemaRegistryError as error:
+                if error.http_status_code in _CANNOT_TELL:
+                    return None
+                if error.http_status_code == _NOT_FOUND and error.error_code in _NOT_THERE:
+                    return True  # a subject that there is not yet takes everything
+                raise
+
+        told = self._ask(call)
+        if told is False:
+            raise self._incompatible(subject, "it is not compatible with those that are there")
+        return bool(told)
+
+    def _incompatible(self, subject: str, reason: str) -> ConfigError:
+        return ConfigError(
+            f"The subject {subject} of the schema registry at {self.address} does not take the schema of results: "
+            f"{reason}. Write to another topic, or change registry.subjects or the subject's compatibility."
+        )
 
     def _ask(self, call: Callable[[], T]) -> T | None:
         """An answer, or None where the registry says that it has no such thing.
@@ -155,6 +201,28 @@ class Client:
                 "/apis/ccompat/v7 of Apicurio?"
             )
         return f"The schema registry at {self.address} answered with {status}: {_message(error)}."
+
+
+def _check(properties: Mapping[str, Any]) -> None:
+    """What the client would take without a word, or say nothing of that helps."""
+    for name, value in properties.items():
+        if name in _OWNED:
+            raise ConfigError(f"registry.properties: {name} cannot be set here: set {_OWNED[name]}.")
+        if name in _FILES:
+            _check_file(name, value)
+
+
+def _check_file(name: str, path: object) -> None:
+    if not isinstance(path, str):
+        raise ConfigError(
+            f"registry.properties: {name} is {str(path).lower()}, and must be the path of a file. The registry's "
+            "certificate is always verified."
+        )
+    try:
+        if not Path(path).is_dir():
+            Path(path).open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"registry.properties: {name} is {path}, which cannot be read: {error.strerror}.") from None
 
 
 def _without_login(url: str) -> str:

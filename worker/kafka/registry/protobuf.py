@@ -1,6 +1,6 @@
 """Protobuf values to documents, by a schema of the registry.
 
-Values say which message of the file they are. Schemas are text, which `protoc` compiles, or descriptors in Base64, as
+Values say which message of the file they are. Schemas are text, which is compiled, or descriptors in Base64, as
 Confluent's client for Python registers them. Registries can be asked for descriptors of text, too, but Apicurio's are
 damaged on their way through JSON.
 """
@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import importlib.util
 import re
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Loads the files of google/ and confluent/ that schemas may import.
 from confluent_kafka.schema_registry import protobuf as _known_files  # noqa: F401
-from google.protobuf import descriptor_pool, json_format
-from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-from worker.errors import ConfigError, InvalidMessage
+from worker.errors import InvalidMessage
+from worker.kafka.registry import protobuf_bounds, protoc
+from worker.kafka.registry.protobuf_documents import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,12 +32,9 @@ if TYPE_CHECKING:
     from worker.kafka.registry.client import Client
 
 _IMPORT = re.compile(r"""\bimport\s+(?:public\s+|weak\s+)?["']([^"']+)["']""")
-_PROTOC_SECONDS = 60
 _MOST_LEVELS = 32
 """Of messages within messages of a file."""
 _VARINT_BYTES = 5
-_NAME_CHARACTERS = 200
-_MESSAGE_CHARACTERS = 300
 
 
 def reader(client: Client, schema_id: int, schema: Schema) -> Callable[[bytes], Any]:
@@ -48,11 +42,14 @@ def reader(client: Client, schema_id: int, schema: Schema) -> Callable[[bytes], 
 
     Raises:
         InvalidMessage: the schema cannot be used.
-        ConfigError: only `protoc` could read it, and it is not installed.
+        NotNow: it cannot be used now.
+        ConfigError: only the compiler could read it, and it is not installed.
+        SetupError: the compiler cannot do its work.
         BrokerError: the registry does not answer.
     """
     files = _files(client, schema_id, schema)
     pool = _pool(files)
+    check = protobuf_bounds.checker(files, pool)
     messages: dict[tuple[int, ...], Any] = {}
 
     def read(payload: bytes) -> Any:
@@ -60,10 +57,9 @@ def reader(client: Client, schema_id: int, schema: Schema) -> Callable[[bytes], 
         kind = messages.get(place)
         if kind is None:
             kind = messages[place] = GetMessageClass(pool.FindMessageTypeByName(_name(files[-1], place)))
-        message = kind.FromString(payload[begin:])
-        return json_format.MessageToDict(
-            message, always_print_fields_with_no_presence=True, preserving_proto_field_name=True, descriptor_pool=pool
-        )
+        payload = payload[begin:]
+        check(kind.DESCRIPTOR, payload)
+        return document(kind.FromString(payload), pool)
 
     return read
 
@@ -72,6 +68,7 @@ def _files(client: Client, schema_id: int, schema: Schema) -> list[FileDescripto
     """The files of a schema, each after those it imports."""
     root = f"schema-{schema_id}.proto"
     texts = client.referenced(schema) | {root: schema.schema_str or ""}
+    protoc.check_names(texts)
     found = {name: _descriptor(name, text) for name, text in texts.items()}
     files = [file for file in found.values() if file]
     if len(files) == len(texts):
@@ -79,7 +76,7 @@ def _files(client: Client, schema_id: int, schema: Schema) -> list[FileDescripto
     texts = {name: text for name, text in texts.items() if not found[name]}
     imports = {name for text in texts.values() for name in _IMPORT.findall(text)} | _imports(files)
     known = _known(imports - found.keys())
-    return _compile(texts, known + files, root, f"{client.address} (schema {schema_id})")
+    return protoc.compile_files(texts, known + files, root, f"{client.address} (schema {schema_id})")
 
 
 def _imports(files: list[FileDescriptorProto]) -> set[str]:
@@ -117,55 +114,6 @@ def _add_known(name: str, files: list[FileDescriptorProto]) -> None:
     file = FileDescriptorProto()
     found.CopyToProto(file)
     files.append(file)
-
-
-def _compile(
-    texts: dict[str, str], files: list[FileDescriptorProto], root: str, where: str
-) -> list[FileDescriptorProto]:
-    """All that the root needs, compiled; `files` are those that are descriptors already."""
-    if importlib.util.find_spec("grpc_tools") is None:
-        raise ConfigError(
-            f"A Protobuf schema at {where} is there as text, and grpc_tools is missing, which has the compiler: pip "
-            "install 'winnow[registry]'."
-        )
-    try:
-        with tempfile.TemporaryDirectory(prefix="winnow-proto-") as folder:
-            for name, text in texts.items():
-                _write(Path(folder), name, text)
-            known = Path(folder, "known")
-            known.write_bytes(FileDescriptorSet(file=files).SerializeToString())
-            return _run(folder, known, root)
-    except OSError as failed:
-        raise ConfigError(
-            f"The Protobuf compiler could not run ({failed}): it needs a folder for temporary files."
-        ) from failed
-
-
-def _run(folder: str, known: Path, root: str) -> list[FileDescriptorProto]:
-    made = Path(folder, "made")
-    options = [f"-I{folder}", f"--descriptor_set_in={known}", "--include_imports", f"--descriptor_set_out={made}"]
-    try:
-        # A process of its own: whatever a schema does to the compiler, the worker goes on.
-        subprocess.run(
-            [sys.executable, "-P", "-m", "grpc_tools.protoc", *options, root],
-            capture_output=True,
-            timeout=_PROTOC_SECONDS,
-            check=True,
-        )
-    except subprocess.TimeoutExpired:
-        raise InvalidMessage("unknown-schema", f"The Protobuf compiler takes more than {_PROTOC_SECONDS} s.") from None
-    except subprocess.CalledProcessError as failed:
-        said = failed.stderr.decode("utf-8", "replace").replace(f"{folder}/", "").strip()[:_MESSAGE_CHARACTERS]
-        raise InvalidMessage("unknown-schema", f"The Protobuf compiler does not take it: {said}") from None
-    return list(FileDescriptorSet.FromString(made.read_bytes()).file)
-
-
-def _write(folder: Path, name: str, text: str) -> None:
-    path = (folder / name).resolve()
-    if len(name) > _NAME_CHARACTERS or not path.is_relative_to(folder.resolve()):
-        raise InvalidMessage("unknown-schema", "It imports a file by a name that cannot be one.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def _pool(files: list[FileDescriptorProto]) -> DescriptorPool:

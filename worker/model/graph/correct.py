@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from worker.cpu import usable_cores
 from worker.model.graph.builder import HEAD_INPUT, build
 from worker.model.graph.observe import through_file
+from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.session import feeds
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     from worker.model.graph.quantize import Range
 
 
-def corrected(network: Network, ranges: Mapping[str, Range], rows: Sequence[Sequence[int]]) -> Network:
+def corrected(
+    network: Network,
+    ranges: Mapping[str, Range],
+    rows: Sequence[Sequence[int]],
+    weight_limit: int = WEIGHT_LIMIT,
+) -> Network:
     """The same network for an INT8 graph: what its norms give there has the means that it has in FP32.
 
     Norm by norm, since a shift that is taken back does not reach those behind it.
@@ -35,11 +41,12 @@ def corrected(network: Network, ranges: Mapping[str, Range], rows: Sequence[Sequ
         network: as it was trained.
         ranges: of each product's input.
         rows: token ids of the texts over which means are taken.
+        weight_limit: the largest INT8 weight code of that graph.
     """
     names = _norms(network)
     wanted = _means(build(network), names, rows)
     for name in names:
-        (found,) = _means(build(network, ranges), [name], rows)
+        (found,) = _means(build(network, ranges, weight_limit=weight_limit), [name], rows)
         network = _shifted(network, name, (wanted[names.index(name)] - found).astype(np.float32))
     return network
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from worker.distribution import install
 from worker.errors import BundleError, ConfigError
 from worker.model import bundle
 from worker.model.importing import checkpoint, foreign
@@ -96,7 +97,7 @@ def _download(name: str, onnx_file: str | None, rebuild: bool) -> Path:
     except ModuleNotFoundError:
         raise ConfigError(
             f"{name} is no folder here, and without the package huggingface_hub no model can be fetched: install it "
-            "with `pip install 'winnow[import]'`, or download the model and name its folder."
+            f"with `{install('import')}`, or download the model and name its folder."
         ) from None
     hub_log.set_verbosity(logging.ERROR)
     try:

@@ -120,14 +120,17 @@ class Runs:
     def mean(self, names: tuple[str, ...]) -> Weights:
         return _mean([self[name] for name in names])
 
-    def chosen(self) -> Weights:
-        """What has seen no validation text."""
-        splits = self._splits
-        return self._with_early_head("early head", self.mean(CHOSEN), [*splits.train, *splits.styled])
+    def chosen(self, *, early: bool) -> Weights:
+        """What has seen no validation text; with `early`, under an early head of its own."""
+        splits, weights = self._splits, _without_early_head(self.mean(CHOSEN))
+        if not early:
+            return weights
+        return self._with_early_head("early head", weights, [*splits.train, *splits.styled])
 
-    def bundle(self) -> Weights:
-        splits = self._splits
-        weights = _mean([self.mean(CHOSEN), *(self[name] for name in LAST)])
+    def bundle(self, *, early: bool) -> Weights:
+        splits, weights = self._splits, _without_early_head(_mean([self.mean(CHOSEN), *(self[n] for n in LAST)]))
+        if not early:
+            return weights
         rows = [*splits.train, *splits.styled, *splits.validation]
         return self._with_early_head("early head, last", weights, rows)
 
@@ -148,8 +151,8 @@ class Runs:
         return model
 
     def _with_early_head(self, name: str, weights: Weights, rows: list[Labelled]) -> Weights:
-        """The same weights with another early head, trained alone on `rows` and a variant of each."""
-        model = self._model({k: v for k, v in weights.items() if not k.startswith(EARLY_EXIT)}, _EARLY_HEAD.seed)
+        """The same weights with an early head, trained alone on `rows` and a variant of each."""
+        model = self._model(weights, _EARLY_HEAD.seed)
         rng = random.Random(_EARLY_HEAD.seed)
         texts = [row.text for row in rows] + [augment(row, rng) for row in rows]
         ids = encode(self._tokenizer, texts, making.MAX_LENGTH)
@@ -177,6 +180,10 @@ def _mean(runs: list[Weights]) -> Weights:
     return {name: each.mean(axis=0, dtype=np.float64).astype(np.float32) for name, each in stacked.items()}
 
 
+def _without_early_head(weights: Weights) -> Weights:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(EARLY_EXIT)}
+
+
 def _epochs(run: Run, splits: Splits) -> Callable[[int, random.Random], list[Pair]]:
     """Each epoch draws its mails and augments every text anew."""
     rows = [*splits.train, *(splits.styled if run.styled else ()), *(splits.validation if run.validation else ())]
@@ -200,6 +207,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the bundle is written.")] = making.DEFAULT,
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 where the CPU has it.")] = "float32",
     keep: Annotated[Path | None, typer.Option(help="Keep finished runs here, and go on from them.")] = None,
+    early: Annotated[bool, typer.Option("--early-exit", help="Two stages: clear texts leave after the first.")] = False,
 ) -> None:
     """Train, quantize, measure and write the default bundle."""
     base, splits = encoder.minilm(), load_splits(data, Path(__file__).with_name(EXTRA))
@@ -212,8 +220,8 @@ def main(
             progress.update(bars[run], completed=step, description=f"{run} run, loss {loss:.3f}")
 
         runs = Runs(base, splits, precision, keep, report)
-        decision = making.fit_decision(base, runs.chosen(), splits)
-        weights = runs.bundle()
+        decision = making.fit_decision(base, runs.chosen(early=early), splits, early=early)
+        weights = runs.bundle(early=early)
     made = making.make(base, weights, splits, decision, out)
     typer.echo(f"{made.path}: {made.manifest.name}, {made.digest}")
     typer.echo(card.figures_table(made.manifest.evaluation))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.model.evaluation.early_exit import AGREEMENT
 from worker.model.manifest import Source
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ Fine-tuned on:
 None of the collections' texts is part of this bundle.
 """
 
+AGREEMENT = 1.0
+"""The share of the validation texts and their variants that are to keep their label with exits, in every channel."""
 _CARD = """\
 # {name}: spam or not, in short messages, comments and mails
 
@@ -74,20 +75,11 @@ INT8, labels `ham` and `spam`, English. Made by `python -m worker.model.spam.__m
 `spam` is decided where its score is at least {threshold:g}; scores are softmax over logits divided by the temperature
 {temperature:g}. Texts are cut at {max_length} tokens. A message's score does not depend on what it is batched with.
 
-A message leaves after layer {early_exit.layer} of {early_exit.layers} where a second head there is sure: the likelier
-of its labels has a probability of at least {early_exit.threshold:.4f} at the temperature {early_exit.temperature:g}.
-Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.1%} of the
-validation texts, and of variants of them as training makes them, get the same label as from all layers:
-{early_exit.agreement:.2%} of {early_exit.texts} did, and {early_exit.left:.1%} left.
-`model.early_exit = "off"` in the settings computes all layers for every message.
-
-## Figures on texts that training never saw
+{leaving}## Figures on texts that training never saw
 
 {table}
 
-INT8 and FP32 compute all layers; INT8, exits is what is served by default. ECE: expected calibration error of the spam
-score, ten equal bins. Agreement: same label from INT8 and FP32; for exits, from INT8 with them and without. Left: how
-many messages needed no more than {early_exit.layer} layers.
+ECE: expected calibration error of the spam score, ten equal bins. Agreement: same label from INT8 and FP32.{exits}
 {notes}
 
 ## Data
@@ -114,16 +106,34 @@ Apache-2.0; sources and attributions are in `NOTICE`.
 """
 
 
+_LEAVING = """\
+A message leaves after layer {early_exit.layer} of {early_exit.layers} where a second head there is sure: the likelier
+of its labels has a probability of at least {early_exit.threshold:.4f} at the temperature {early_exit.temperature:g}.
+Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.1%} of the
+validation texts, and of variants of them as training makes them, get the same label as from all layers:
+{early_exit.agreement:.2%} of {early_exit.texts} did, and {early_exit.left:.1%} left.
+`model.early_exit = "off"` in the settings computes all layers for every message.
+
+"""
+_EXITS = """ INT8 and FP32
+compute all layers; INT8, exits is what is served by default, and its agreement is with INT8 without them. Left: how
+many messages needed no more than {early_exit.layer} layers."""
+
+
 def card(bundle: Bundle) -> str:
-    """The model card of a bundle with early exit, README.md."""
+    """The model card of a bundle, README.md."""
     manifest = bundle.manifest
+    leaving, exits = (
+        "" if manifest.early_exit is None else text.format(early_exit=manifest.early_exit, agreement=AGREEMENT)
+        for text in (_LEAVING, _EXITS)
+    )
     return _CARD.format(
         name=manifest.name,
         threshold=manifest.thresholds["spam"],
         temperature=manifest.temperature,
         max_length=manifest.max_length,
-        early_exit=manifest.early_exit,
-        agreement=AGREEMENT,
+        leaving=leaving,
+        exits=exits,
         table=figures_table(manifest.evaluation),
         notes="\n".join(f"{e.channel}: {e.note}." for e in manifest.evaluation if e.note),
         data="\n".join(f"- {s.name}; {s.credit}; licence: {s.licence}" for s in manifest.data),

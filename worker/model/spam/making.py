@@ -19,7 +19,6 @@ from worker.model.assemble import (
     PROBE_TOLERANCE,
     Encode,
     Graphs,
-    TwoStages,
     config_json,
     graphs,
     plain_tokenizer,
@@ -58,31 +57,33 @@ _VARIANTS = 7
 
 @dataclass(frozen=True)
 class Decision:
-    """How logits become labels, and when those of the early head do."""
+    """How logits become labels, and when those of the early head do; None: it has no say, and the bundle one stage."""
 
     temperature: float
     threshold: float
-    early_exit: EarlyExit
+    early_exit: EarlyExit | None
 
     @property
     def thresholds(self) -> dict[str, float]:
         return {"spam": self.threshold}
 
 
-def network_config(encoder: Encoder) -> dict[str, Any]:
-    """config.json of the classifier."""
-    return config_json(encoder.config, LABELS) | {EARLY_EXIT_LAYER: EXIT_LAYER}
+def network_config(encoder: Encoder, *, early: bool) -> dict[str, Any]:
+    """config.json of the classifier, with an early head or without."""
+    return config_json(encoder.config, LABELS) | ({EARLY_EXIT_LAYER: EXIT_LAYER} if early else {})
 
 
-def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits) -> Decision:
+def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Splits, *, early: bool) -> Decision:
     """Temperatures and thresholds by the validation texts, which `tensors` must not have seen.
+
+    With `early` those of the early head, too.
 
     Raises:
         BundleError: no text may leave early.
     """
     tokenizer = plain_tokenizer(encoder.tokenizer)
     encode = Encode(tokenizer, MAX_LENGTH)
-    config = network_config(encoder)
+    config = network_config(encoder, early=early)
     both = _graphs(config, tensors, encode, splits)
     # The project's own texts are too few to have a say.
     rows = [row for row in splits.validation if row.channel != "modern"]
@@ -90,10 +91,12 @@ def fit_decision(encoder: Encoder, tensors: dict[str, np.ndarray], splits: Split
     temperature = fit_temperature("single-label", validation.quantized, validation.truth, validation.weights)
     scores = probabilities(validation.quantized, temperature)
     threshold = fit_threshold(scores, validation.truth, validation.channels)
+    if not early:
+        return Decision(temperature, threshold, None)
     tried = _Measured(both, encode, [*rows, *_variants(rows)])
     held = Validation(tried.early, tried.quantized, tried.truth, tried.weights, tried.channels)
     layers = (EXIT_LAYER, config["n_layers"])
-    early_exit = calibrate(held, LABELS, temperature, {"spam": threshold}, layers)
+    early_exit = calibrate(held, LABELS, temperature, {"spam": threshold}, layers, spam_card.AGREEMENT)
     if early_exit is None:
         raise BundleError("No validation text may leave early: train the early head longer.")
     return Decision(temperature, threshold, early_exit)
@@ -107,7 +110,10 @@ def make(
     Raises:
         BundleError: the tensors do not make a classifier with these labels.
     """
-    config, tokenizer = network_config(encoder), plain_tokenizer(encoder.tokenizer)
+    config, tokenizer = (
+        network_config(encoder, early=decision.early_exit is not None),
+        plain_tokenizer(encoder.tokenizer),
+    )
     encode = Encode(tokenizer, MAX_LENGTH)
     both = _graphs(config, tensors, encode, splits)
     test = _Measured(both, encode, splits.test)
@@ -154,14 +160,17 @@ def _variants(rows: Sequence[Labelled]) -> list[Labelled]:
 
 
 class _Measured:
-    """The logits of both graphs on some texts, and those of the early head."""
+    """The logits of both graphs on some texts, and those of the early head: the last one's again without one."""
 
     def __init__(self, both: Graphs, encode: Encode, rows: Sequence[Labelled]) -> None:
         ids = encode([row.text for row in rows])
         self.texts = [row.text for row in rows]
         self.truth = np.array([row.label for row in rows])
         self.channels = [row.channel for row in rows]
-        self.early, self.quantized = Stages(*_staged(both))(ids)
+        if both.stages is None:
+            self.early = self.quantized = run_sorted(open_session(both.quantized), ids)
+        else:
+            self.early, self.quantized = Stages(*both.stages)(ids)
         self.fp32 = run_sorted(open_session(both.fp32), ids)
 
     @property
@@ -170,12 +179,6 @@ class _Measured:
         names, counts = np.unique(self.channels, return_counts=True)
         share = dict(zip(names.tolist(), (1 / counts).tolist(), strict=True))
         return np.array([share[channel] for channel in self.channels])
-
-
-def _staged(both: Graphs) -> TwoStages:
-    if both.stages is None:
-        raise BundleError("The weights have no early head: they are of another recipe; train them again.")
-    return both.stages
 
 
 def _evaluations(test: _Measured, splits: Splits, decision: Decision) -> tuple[Evaluation, ...]:
@@ -195,6 +198,8 @@ def _evaluation(channel: str, test: _Measured, chosen: np.ndarray, decision: Dec
     truth, logits = test.truth[chosen], (test.quantized[chosen], test.fp32[chosen])
     found = evaluation(channel, LABELS, logits, truth, decision.temperature, {1: decision.threshold}, note)
     early_exit = decision.early_exit
+    if early_exit is None:
+        return found
     both = heads(
         LABELS,
         decision.thresholds,

@@ -42,6 +42,8 @@ _OBJECTIVES: dict[str, type[Softmax | Sigmoid | Tags]] = {
 }
 _FORMAT = 2
 _EARLY_SHARE = 0.3
+_MOST_MEMORY = 0.7
+"""Of the machine's, for what a frozen encoder says."""
 """How much the early head's loss counts beside that of all layers."""
 
 
@@ -146,6 +148,7 @@ class Fitting:
             self._base.model.base_model.embeddings.requires_grad_(not self._plan.settings.freeze_embeddings)
             self._fit([e.ids for e in examples[0]], [e.ids for e in examples[1]], examples, self._pad, resume)
             return
+        self._check_room([*examples[0], *examples[1]])
         kept = [self._states(each) for each in examples]
         learning = early_exit.alone(self._base.model) if self._plan.freeze_model else nullcontext()
         with learning, frozen.replaced(self._base.model), _one_thread():
@@ -164,6 +167,18 @@ class Fitting:
 
     def _encode(self, examples: Sequence[Example]) -> list[Encoded]:
         return predict.encode(self._base.tokenizer, [example.text for example in examples])
+
+    def _check_room(self, encoded: Sequence[Encoded]) -> None:
+        """All that the encoder says is kept in memory: of every token where a head reads every token."""
+        whole, layer = self._corpus.task == "token", self.early_layer
+        states = sum(1 + len(each.ids) for each in encoded) if whole or layer is not None else len(encoded)
+        needed = states * int(self._base.model.config.hidden_size) * (4 if layer is None else 2)
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > _MOST_MEMORY * there:
+            raise ConfigError(
+                f"What the frozen encoder says of {len(encoded):,} texts takes {needed / 1e9:.1f} GB of memory, and "
+                f"this machine has {there / 1e9:.1f}: give fewer texts, or a smaller --max-length."
+            )
 
     def _states(self, encoded: Sequence[Encoded]) -> list[np.ndarray]:
         """What the frozen encoder says of each text; stopping here loses nothing that was learnt."""

@@ -11,6 +11,7 @@ from worker.model.graph.builder import build
 from worker.model.graph.correct import corrected
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
+from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
 from worker.model.session import feeds, open_session
 
 ROWS = families.rows([5, 30, 12, 3, 60, 21, 9, 44])
@@ -28,14 +29,17 @@ def mean_of(model, name):
     return np.concatenate([each.reshape(-1, each.shape[-1]) for each in found]).mean(0)
 
 
+@pytest.mark.parametrize("limit", [WEIGHT_LIMIT, REDUCED_WEIGHT_LIMIT])
 @pytest.mark.parametrize("kind", families.KINDS)
-def test_the_means_of_all_norms_are_those_of_fp32(kind):
+def test_the_means_of_all_norms_are_those_of_fp32(kind, limit):
     network = network_of(kind)
     ranges = observe(network, ROWS).ranges()
-    better = corrected(network, ranges, ROWS)
+    better = corrected(network, ranges, ROWS, limit)
     for name in ("layer.0.intermediate", "layer.1.input", "layer.1.intermediate", "layer.2.input", "head.0"):
         right = mean_of(build(network), name)
-        before, after = (np.abs(mean_of(build(each, ranges), name) - right).max() for each in (network, better))
+        before, after = (
+            np.abs(mean_of(build(each, ranges, weight_limit=limit), name) - right).max() for each in (network, better)
+        )
         assert after < before / 3, name
         assert after < 1e-3, name
 

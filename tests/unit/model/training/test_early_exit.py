@@ -137,6 +137,14 @@ def test_the_head_of_a_finished_model_is_learnt_alone(tmp_path, fine_tuned):
     assert max(entry["macro F1"] for entry in watch.entries) > 0.9
 
 
+def test_states_that_do_not_fit_into_memory_are_refused_before_the_encoder_runs(tmp_path, encoders, monkeypatch):
+    from worker.model.training import fitting
+
+    monkeypatch.setattr(fitting.os, "sysconf", {"SC_PHYS_PAGES": 2, "SC_PAGE_SIZE": 4096}.__getitem__)
+    with pytest.raises(ConfigError, match=r"takes .* GB of memory, and this machine has 0\.0: give fewer texts"):
+        train_all(options(tmp_path, encoders, "single-label", early_exit=True, freeze_encoder=True), Watch())
+
+
 def test_a_training_with_an_early_head_goes_on_where_it_stopped(tmp_path, encoders):
     (tmp_path / "whole").mkdir()
     more = {"early_exit": True, "epochs": 2, "exit_agreement": 0.5}
