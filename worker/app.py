@@ -152,6 +152,7 @@ class Worker:
             in_flight=settings.batching.max_in_flight,
             bytes_in_flight=settings.batching.max_in_flight_bytes,
             commit_interval=settings.kafka.commit_interval,
+            commit_interval_behind=settings.kafka.commit_interval_behind,
             drain=settings.shutdown.drain_ms / 1000,
             revoke=settings.shutdown.revoke_ms / 1000,
         )

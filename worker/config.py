@@ -27,7 +27,6 @@ from worker.config_providers import is_reference
 from worker.errors import ConfigError
 from worker.kafka.registry import FORMATS, longest_wait
 from worker.sections import (
-    OWNED_PROPERTIES,
     BatchingSettings,
     CacheSettings,
     DeadLetterSettings,
@@ -44,7 +43,7 @@ from worker.sections import (
     ServingSettings,
     ShutdownSettings,
 )
-from worker.setting_types import Properties
+from worker.setting_types import OWNED_PROPERTIES, Properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

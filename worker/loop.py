@@ -46,6 +46,8 @@ IDLE_WAIT = 0.1
 PAUSE_AFTER = 1.0
 """Seconds without room after which partitions are paused and polled rather than left alone."""
 LAG_EVERY = 1.0
+BEHIND_FOR = 1.0
+"""Seconds for which a worker that had no room counts as one with a backlog."""
 
 
 class Bounds(NamedTuple):
@@ -60,6 +62,8 @@ class Bounds(NamedTuple):
     """Budget for finishing what is in flight when the worker stops."""
     revoke: float
     """Budget for finishing what is in flight when partitions are revoked."""
+    commit_interval_behind: float | None = None
+    """Between commits while there is a backlog; None: the same."""
 
 
 class Steps(NamedTuple):
@@ -106,6 +110,7 @@ class Loop:
         self._paused = False
         self._last_commit = clock()
         self._last_lag = clock()
+        self._crowded = float("-inf")
         self._assigned: dict[Partition, None] = {}
         self._rewinds = 0
         self._resets = 0
@@ -140,6 +145,7 @@ class Loop:
             return self._poll_with_room()
         now = self._clock()
         self._full_since = now if self._full_since is None else self._full_since
+        self._crowded = now
         self._finish(self._lanes.collect(FULL_WAIT))
         if now - self._full_since < PAUSE_AFTER:
             return ()
@@ -272,7 +278,7 @@ class Loop:
         if (repeats := self._repeats) is not None:
             self._observer.cache(repeats.hits, repeats.misses, repeats.bytes)
         self._note_rewinds()
-        if now - self._last_commit >= self._bounds.commit_interval or self._delivery.full:
+        if now - self._last_commit >= self._commit_interval(now) or self._delivery.full:
             self._last_commit = now
             self._delivery.commit()
         if now - self._last_lag >= LAG_EVERY:
@@ -280,6 +286,12 @@ class Loop:
             self._observer.lag(self._lag())
             self._note_connection()
             self._note_resets()
+
+    def _commit_interval(self, now: float) -> float:
+        bounds = self._bounds
+        if bounds.commit_interval_behind is None or now - self._crowded > BEHIND_FOR:
+            return bounds.commit_interval
+        return bounds.commit_interval_behind
 
     def _note_connection(self) -> None:
         connected = self._source.connected

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator,
 from pydantic_settings import NoDecode
 
 from worker.pipeline.decision import ACTIONS
-from worker.setting_types import InputTopic, Pointer, Properties, Split, Topic, UriReference
+from worker.setting_types import OWNED_PROPERTIES, InputTopic, Pointer, Properties, Split, Topic, UriReference
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,26 +18,10 @@ DEFAULT_COMBINE: Final = "mean"
 LEAST_CACHE_BYTES = 1_048_576
 AT_LEAST_ONCE_INTERVAL_MS = 1_000
 EXACTLY_ONCE_INTERVAL_MS = 100
+EXACTLY_ONCE_BEHIND_MS = 500
+"""Where messages wait in a backlog, the end of a transaction is not what a reader waits for, and each has its price."""
 TRANSACTION_TIMEOUT_MS = 10_000
 """After which the coordinator aborts a transaction, so that a dead worker does not hold up its successor for long."""
-OWNED_PROPERTIES = {
-    "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
-    "enable.auto.offset.store": "offsets are stored once results are acknowledged",
-    "enable.idempotence": "it keeps results free of doubles and in order",
-    "acks": "an offset may only pass when all replicas have the result",
-    "request.required.acks": "an offset may only pass when all replicas have the result",
-    "delivery.report.only.error": "an offset passes with the acknowledgement",
-    "bootstrap.servers": "set kafka.bootstrap_servers",
-    "metadata.broker.list": "set kafka.bootstrap_servers",
-    "group.id": "set kafka.group_id",
-    "group.protocol": "set kafka.group_protocol",
-    "group.instance.id": "set kafka.group_instance_id",
-    "transactional.id": "set kafka.delivery, kafka.transactional_id_prefix and kafka.instance_id",
-    "message.max.bytes": "output.max_bytes bounds what is written",
-    "message.copy.max.bytes": "output.max_bytes bounds what is written",
-    "statistics.interval.ms": "readiness follows the client's statistics",
-    "on_commit": "it is a function, not a property",
-}
 
 
 class Section(BaseModel):
@@ -78,7 +62,7 @@ class KafkaSettings(Section):
     instance_id: str | None = None
     """Exactly once: a name of this worker that no other one has; None takes `group_instance_id`, or the host's name."""
     commit_interval_ms: Annotated[int | None, Field(ge=1, le=600_000)] = None
-    """Between commits: a crash repeats so much. None: 1,000; exactly once 100, at most half transaction.timeout.ms."""
+    """Between commits: a crash repeats so much. None: 1,000; exactly once 100, and 500 while there is a backlog."""
     connect_timeout_ms: Annotated[int, Field(ge=100, le=600_000)] = 15_000
     """How long to wait for the brokers at start before giving up."""
     properties: Properties = {}
@@ -99,6 +83,13 @@ class KafkaSettings(Section):
         return (self.commit_interval_ms or default) / 1000
 
     @property
+    def commit_interval_behind(self) -> float:
+        """Seconds, while there is a backlog."""
+        if self.exactly_once and self.commit_interval_ms is None:
+            return EXACTLY_ONCE_BEHIND_MS / 1000
+        return self.commit_interval
+
+    @property
     def transaction_timeout(self) -> float:
         """Seconds."""
         value = (self.properties | self.producer_properties).get("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS)
@@ -112,7 +103,7 @@ class KafkaSettings(Section):
             timeout = self.transaction_timeout
         except ValueError:
             raise ValueError("the property transaction.timeout.ms is no number") from None
-        if 2 * self.commit_interval > timeout:
+        if 2 * self.commit_interval_behind > timeout:
             raise ValueError(
                 f"kafka.commit_interval_ms may be half of transaction.timeout.ms at most, which is {1000 * timeout:.0f}"
             )

@@ -16,6 +16,25 @@ Pointer = Annotated[str, AfterValidator(lambda value: _checked_pointer(value))]
 UriReference = Annotated[str, AfterValidator(lambda value: _checked_reference(value))]
 Property = Annotated[str | int | float | bool, BeforeValidator(lambda value: _checked_property(value))]
 Properties = dict[str, Property]
+OWNED_PROPERTIES = {
+    "enable.auto.commit": "kafka.commit_interval_ms says when offsets are committed",
+    "enable.auto.offset.store": "offsets are stored once results are acknowledged",
+    "enable.idempotence": "it keeps results free of doubles and in order",
+    "acks": "an offset may only pass when all replicas have the result",
+    "request.required.acks": "an offset may only pass when all replicas have the result",
+    "delivery.report.only.error": "an offset passes with the acknowledgement",
+    "bootstrap.servers": "set kafka.bootstrap_servers",
+    "metadata.broker.list": "set kafka.bootstrap_servers",
+    "group.id": "set kafka.group_id",
+    "group.protocol": "set kafka.group_protocol",
+    "group.instance.id": "set kafka.group_instance_id",
+    "transactional.id": "set kafka.delivery, kafka.transactional_id_prefix and kafka.instance_id",
+    "message.max.bytes": "output.max_bytes bounds what is written",
+    "message.copy.max.bytes": "output.max_bytes bounds what is written",
+    "statistics.interval.ms": "readiness follows the client's statistics",
+    "on_commit": "it is a function, not a property",
+}
+"""Properties of librdkafka that the worker sets itself, and what to set instead."""
 
 
 def _checked_pointer(path: str) -> str:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.unit.model import checkpoints
 from worker import cli
+from worker.model.bundle import load
+from worker.model.spam.making import DEFAULT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,5 +177,7 @@ def test_show_has_a_table_for_each_set_of_texts(winnow):
     """The default bundle, with its figures by channel."""
     code, said, _ = winnow("model", "show")
     assert code == 0
-    for words in ("sms: 1000 texts", "calibration error", "0.9870", "spam 0.75"):
+    manifest = load(DEFAULT).manifest
+    accuracy, threshold = manifest.evaluation[0].quantized.accuracy, manifest.thresholds["spam"]
+    for words in ("sms: 1000 texts", "calibration error", f"{accuracy:.4f}", f"spam {threshold:g}"):
         assert words in said

@@ -50,6 +50,31 @@ def test_commits_keep_their_interval_and_do_not_wait():
     assert source.commits[1:] == [({P0: 4}, False)]
 
 
+def test_with_a_backlog_commits_have_an_interval_of_their_own():
+    """From the moment there was no room until a second after the last such moment."""
+    clock, log = FakeClock(), MemoryLog()
+    source = WatchedSource(log)
+    on = bench(
+        inline=True, clock=clock, log=log, source=source, commit_interval=1.0, commit_interval_behind=5.0, in_flight=128
+    )
+    on.sink.acknowledging = False
+    fill(log, 200)
+    source.assign(P0)
+    turns(on)
+    on.sink.acknowledge(100)
+    clock.advance(1.0)
+    turns(on)
+    assert source.commits == [], "it has no room: the interval is the longer one"
+    clock.advance(4.0)
+    turns(on)
+    assert [offsets for offsets, _ in source.commits] == [{P0: 100}]
+    on.sink.acknowledging = True
+    turns(on)
+    clock.advance(1.1)
+    turns(on)
+    assert source.commits[-1] == ({P0: 200}, False), "a second later the shorter one holds again"
+
+
 def test_a_refused_commit_is_tried_again_though_nothing_new_comes():
     """What the group refused to commit is committed once it is allowed, at the next interval, without news."""
     clock, log = FakeClock(), MemoryLog()

@@ -90,8 +90,8 @@ class Reader:
             raise _no_schema(str(error)) from None
         except TimeoutError:
             raise BrokerError(
-                f"The schema registry at {self._client.address} is too slow: of {READS} messages in a row, schemas took "
-                f"more than {self._longest_wait:g} s. See to the registry, or raise registry.timeout_ms."
+                f"The schema registry at {self._client.address} is too slow: of {READS} messages in a row, schemas "
+                f"took more than {self._longest_wait:g} s. See to the registry, or raise registry.timeout_ms."
             ) from None
         return read
 
