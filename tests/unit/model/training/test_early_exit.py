@@ -105,7 +105,7 @@ def test_both_heads_are_learnt_and_the_bundle_has_two_stages(tmp_path, encoders,
     assert summary["early_exit"]["layer"] == 1
     assert summary["with_exits"]["left_early"] == both.left
     if not frozen_encoder:
-        assert (trained.answers.decided == trained.answers.truth).mean() > 0.9
+        assert (trained.whole.decided == trained.answers.truth).mean() > 0.9
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out/hf")
     assert model.config.num_labels == 3
 
