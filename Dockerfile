@@ -1,31 +1,57 @@
 # syntax=docker/dockerfile:1
-FROM docker.io/library/python:3.11-slim-bookworm AS build
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+
+FROM ${BASE} AS tools
 WORKDIR /src
-# What a worker runs on, by the name of its lock file: runtime, or registry for a schema registry's formats as well.
+COPY requirements/build.txt requirements/sbom.txt requirements/
+RUN python -m venv /opt/tools \
+    && /opt/tools/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt -r requirements/sbom.txt
+
+# What a worker runs on has a layer of its own, because it changes more rarely than the code.
+FROM tools AS dependencies
+# By the name of a lock file: runtime, registry, otel, or full for both of these.
 ARG REQUIREMENTS=runtime
-# The dependencies change more rarely than the code, so they have a layer of their own.
-COPY requirements/${REQUIREMENTS}.txt requirements/${REQUIREMENTS}.txt
-RUN python -m venv /opt/winnow \
-    && /opt/winnow/bin/pip install --no-cache-dir --require-hashes -r "requirements/${REQUIREMENTS}.txt"
-COPY requirements/build.txt requirements/build.txt
-RUN python -m venv /opt/build \
-    && /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt
+COPY requirements/${REQUIREMENTS}.txt requirements/
+RUN python -m venv --without-pip /opt/winnow \
+    && /opt/tools/bin/pip --python /opt/winnow/bin/python install --no-cache-dir --require-hashes \
+        -r "requirements/${REQUIREMENTS}.txt" \
+    && find /opt/winnow -type d -name tests -prune -exec rm -r {} +
+
+FROM dependencies AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY worker worker
-RUN /opt/build/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
-    && /opt/winnow/bin/pip install --no-cache-dir --no-deps --no-index /opt/wheels/*.whl \
-    && /opt/winnow/bin/pip uninstall --yes --quiet pip setuptools
+COPY deploy/image/sbom.py deploy/image/sbom.py
+# A folder of its own for what is copied over the dependencies: the code, and the list of what the image holds.
+RUN /opt/tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
+    && /opt/tools/bin/pip --python /opt/winnow/bin/python install --no-cache-dir --no-deps --no-index \
+        --prefix /opt/code /opt/wheels/*.whl \
+    && cp -r /opt/winnow /opt/whole && cp -r /opt/code/. /opt/whole \
+    && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+        --output-file /opt/code/sbom.cdx.json /opt/whole/bin/python \
+    && python deploy/image/sbom.py /opt/code/sbom.cdx.json
 
-FROM docker.io/library/python:3.11-slim-bookworm
-LABEL org.opencontainers.image.title="winnow" \
-      org.opencontainers.image.description="Streaming message classifier: Kafka to Kafka through an INT8 DistilBERT on the CPU" \
-      org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /opt/winnow /opt/winnow
+FROM ${BASE}
+COPY --from=dependencies /opt/winnow /opt/winnow
+COPY --from=code /opt/code /opt/winnow
 ENV PATH=/opt/winnow/bin:$PATH \
+    HOME=/tmp \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    ORT_DISABLE_TELEMETRY=1
 USER 10001:10001
 EXPOSE 9464
-# The interpreter is PID 1 and gets SIGTERM itself; no shell stands between.
-ENTRYPOINT ["winnow"]
+# No shell stands between: the interpreter is PID 1. SIGTERM is blocked until it can be handled, because the kernel drops
+# what PID 1 does not handle; a pod that is deleted while it starts would wait out its grace period.
+ENTRYPOINT ["env", "--block-signal=TERM", "winnow"]
 CMD ["run"]
+ARG BASE
+ARG VERSION=0.0.0
+ARG REVISION=unknown
+ARG SOURCE=
+LABEL org.opencontainers.image.title="winnow" \
+      org.opencontainers.image.description="Streaming message classifier: Kafka to Kafka through an INT8 DistilBERT on the CPU" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.base.name="${BASE}"

@@ -23,6 +23,7 @@ from worker.metrics import KINDS, MOST_LABELS, OTHER, REASONS, STAGES, Metrics  
 from worker.pipeline.batches import CloseReason  # noqa: E402
 from worker.pipeline.decision import ACTIONS  # noqa: E402
 from worker.pipeline.encode import ModelIdentity  # noqa: E402
+from worker.pipeline.scores import SCORES  # noqa: E402
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -48,7 +49,8 @@ are tables in TOML, JSON in the environment (`WINNOW_KAFKA__PROPERTIES='{"securi
 METRICS = """# Metrics
 
 Served on `/metrics` of `serving.port`, in the text formats of Prometheus and OpenMetrics. Every series but those
-by partition exists from the start, at zero. No label and no value holds anything of a message.
+by partition exists from the start, at zero; those go with their partition. `process_…` are those of the Prometheus
+client library, of the worker's process. No label and no value holds anything of a message.
 """
 
 LABELS = {
@@ -57,9 +59,11 @@ LABELS = {
     "action": ", ".join(f"`{action}`" for action in ACTIONS),
     "stage, reason": "; ".join(f"{s}: {', '.join(f'`{r}`' for r in reasons)}" for s, reasons in REASONS.items()),
     "reason": ", ".join(f"`{reason.value}`" for reason in CloseReason),
-    "stage": f"{', '.join(f'`{stage}`' for stage in STAGES)}; the last is of texts that were not sure at an early exit",
+    "stage": f"{', '.join(f'`{stage}`' for stage in STAGES)}; `infer_rest`: of texts that an early exit left unsure",
     "layer": "of models with an early exit: after how many layers the result was there",
     "kind": ", ".join(f"`{kind}`" for kind in KINDS),
+    "delivery": "`at-least-once`, `exactly-once`",
+    "member": "`kafka.instance_id`, or `kafka.group_instance_id`, or the name of the host",
 }
 """What values labels take, where that is a fixed set."""
 
@@ -130,7 +134,9 @@ def _code(text: str) -> str:
 
 def metrics() -> str:
     registry = CollectorRegistry()
-    Metrics(registry, ["label"], ["type"], [1]).describe(ModelIdentity("name", "digest"), 1)
+    every = Metrics(registry, ["label"], ["type"], [1])
+    every.describe(ModelIdentity("name", "digest"), 1, {"label": [1.0] * len(SCORES)})
+    every.describe_worker("group", "delivery", "member", 1, lambda: True, 1)
     lines = ["\n| metric | type | labels | what |\n|---|---|---|---|\n"]
     lines += [_row(metric) for metric in registry.collect()]
     values = ["\n## Values of labels\n\n| labels | values |\n|---|---|\n"]
@@ -140,16 +146,25 @@ def metrics() -> str:
 
 def _row(metric: Metric) -> str:
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-    labels = dict.fromkeys(label for sample in metric.samples for label in sample.labels if label != "le")
+    hidden = {"le"} if metric.type == "histogram" else set()
+    labels = dict.fromkeys(label for sample in metric.samples for label in sample.labels if label not in hidden)
     named = ", ".join(_code(label) for label in labels or BY_PARTITION.get(metric.name, ()))
-    what = metric.documentation
+    what = f"{metric.documentation.removesuffix('.')}."
     if metric.type == "histogram":
         edges = list(dict.fromkeys(s.labels["le"] for s in metric.samples if "le" in s.labels))[:-1]
         what += f" Buckets: {', '.join(re.sub(r'[.]0$', '', edge) for edge in edges)}."
     return f"| `{name}` | {metric.type} | {named} | {what} |\n"
 
 
-BY_PARTITION = {"winnow_lag_messages": ("topic", "partition")}
+BY_PARTITION = dict.fromkeys(
+    (
+        "winnow_lag_messages",
+        "winnow_lag_committed_messages",
+        "winnow_lag_seconds",
+        "winnow_in_flight_seconds",
+    ),
+    ("topic", "partition"),
+)
 """Series that appear with their partitions."""
 
 

@@ -25,6 +25,7 @@ JOINING = {
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "reporting.md",
     "worker/model/default/README.md": "default-bundle.md",
+    "deploy/helm/winnow/README.md": "chart.md",
     "examples/README.md": "examples/index.md",
     **{f"examples/{page.name}": f"examples/{page.name}" for page in ROOT.glob("examples/[!R]*.md")},
 }

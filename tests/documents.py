@@ -1,10 +1,13 @@
 """The documentation as tests see it: pages, their fenced blocks, and what is to be done with each.
 
-What cannot run is marked in an HTML comment on the line before its fence, which readers never see:
+What tests/contract/test_docs_commands.py does not simply run is marked in an HTML comment on the line before its fence,
+which readers never see:
 
-    <!-- docs: not run: needs Kubernetes -->            the reason; what is cheap is still checked
-    <!-- docs: run by tests/e2e/test_commands.py -->    something else runs it, and names its command and options
-    <!-- docs: in the background -->                    started, and stopped by SIGTERM at the page's end
+    <!-- docs: run by tests/contract/test_docs_peers.py -->    that test takes it from the page, by `run_by(__file__)`
+    <!-- docs: run by .ci/run -->                              no test: each of its lines stands there, and is run
+    <!-- docs: part of bench/peers/programs/loop.py -->        a program's lines, which stand there one after the other
+    <!-- docs: in the background -->                           started, and stopped by SIGTERM at the page's end
+    <!-- docs: not run: needs Kubernetes -->                   the reason; what is cheap is still checked
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "deploy/helm/winnow/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").glob("*.md")),
 ]
 SCRIPTS = ("sh", "console")
 """Commands; those of `console` stand behind `$ `, and what they say below them."""
 PROGRAMS = ("python",)
-DOCUMENTS = ("toml", "json", "yaml")
+DOCUMENTS = ("toml", "json", "yaml", "dockerfile")
 PLAIN = ("text",)
 """Neither run nor parsed: pictures, listings."""
 KINDS = (*SCRIPTS, *PROGRAMS, *DOCUMENTS, *PLAIN)
@@ -59,8 +62,13 @@ class Block:
 
     @property
     def run_by(self) -> str:
-        """The test that runs it in this one's place."""
+        """What runs it instead: a test, a page that is run, or a file of CI."""
         return _behind("run by ", self.said)
+
+    @property
+    def part_of(self) -> str:
+        """The program that it is a part of: no command of a reader's."""
+        return _behind("part of ", self.said)
 
     @property
     def in_background(self) -> bool:
@@ -69,7 +77,12 @@ class Block:
     @property
     def runs(self) -> bool:
         """Whether it is for tests/contract/test_docs_commands.py."""
-        return self.kind in (*SCRIPTS, *PROGRAMS) and not self.not_run and not self.run_by
+        return self.is_code and not (self.not_run or self.run_by or self.part_of)
+
+    @property
+    def is_code(self) -> bool:
+        """Commands or a program."""
+        return self.kind in (*SCRIPTS, *PROGRAMS)
 
     @property
     def script(self) -> str:
@@ -126,6 +139,14 @@ def prose(page: Path) -> str:
 
 def all_blocks() -> list[Block]:
     return [block for page in PAGES if page.exists() for block in blocks(page)]
+
+
+def run_by(test: str) -> list[Block]:
+    """The blocks that are this test's to run: those that name it. A test gives its `__file__`."""
+    name = str(Path(test).resolve().relative_to(ROOT))
+    found = [block for block in all_blocks() if block.run_by == name]
+    assert found, f"no block of the documentation says that {name} runs it"
+    return found
 
 
 def inline_commands(page: Path) -> Iterator[str]:

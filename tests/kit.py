@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker.pipeline.repeats import Repeats
+    from worker.ports import Tracing
 
 LABELS = ("ham", "spam")
 MODEL = ModelIdentity("stub", "0123456789ab")
@@ -235,6 +236,7 @@ def bench(
     windows: Windows | None = None,
     repeats: Repeats | None = None,
     breaker: Breaker | None = None,
+    tracing: Tracing | None = None,
     max_characters: int = 2_000,
     **bounds: float,
 ) -> Bench:
@@ -261,7 +263,7 @@ def bench(
     loop = Loop(
         source, delivery, steps,
         bounds=Bounds(**(limits | bounds)), breaker=breaker or Breaker(1_000, None), tombstone=tombstone, clock=clock,
-        observer=heard, health=health,
+        observer=heard, health=health, tracing=tracing,
     )  # fmt: skip
     threads.start()
     source.start(loop)

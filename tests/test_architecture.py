@@ -29,6 +29,7 @@ READS_ENVIRONMENT = {
     "cli.py",  # the command line
     "config.py",  # settings
     "pipeline/tokenization.py",  # sets one variable, for the tokenizers library, which has no other switch
+    "tracing.py",  # OpenTelemetry's own variables: which exporter
     "broker/kraft.py",  # hands the environment on to the broker's process, without Java's own variables
     "broker/artifacts.py",  # XDG_CACHE_HOME: where what was fetched is kept
     "broker/mock_child.py",  # a process of its own: its argument is its parent's
@@ -108,12 +109,31 @@ def test_only_kafka_and_broker_know_the_kafka_client():
 
 
 def test_only_metrics_http_and_app_know_prometheus():
-    """Metrics are in metrics.py and counting.py, served by http.py, made by app.py; the demo parses as a client."""
-    assert importers("prometheus_client") <= {"metrics.py", "counting.py", "http.py", "app.py", "demo/command.py"}
-    assert {n for n in imported("demo/command.py") if n.startswith("prometheus_client")} <= {
-        "prometheus_client.parser",
-        "prometheus_client.parser.text_string_to_metric_families",
-    }
+    """Metrics are in metrics.py and counting.py, served by http.py, made by app.py; demo and `top` parse as clients."""
+    clients = {"demo/command.py", "watching/reading.py"}
+    assert importers("prometheus_client") <= {"metrics.py", "counting.py", "http.py", "app.py", *clients}
+    for client in clients:
+        assert {n for n in imported(client) if n.startswith("prometheus_client")} <= {
+            "prometheus_client.parser",
+            "prometheus_client.parser.text_string_to_metric_families",
+        }
+
+
+def test_whoever_watches_knows_neither_kafka_nor_the_loop():
+    """watching/ sees metrics' samples and the errors; of the model only the bundle's type, and no settings."""
+    for module in modules():
+        if module.startswith("watching/"):
+            found = {name for name in imported(module) if name.startswith("worker.")}
+            assert {name for name in found if not name.startswith(("worker.watching", "worker.errors"))} == set(), (
+                module
+            )
+
+
+def test_only_tracing_knows_opentelemetry():
+    """And what imports it does so within a function: a worker that does not trace never loads it."""
+    assert importers("opentelemetry") == {"tracing.py"}
+    assert importers("worker.tracing") == {"app.py", "doctor/tracing.py"}
+    assert all("worker.tracing" not in imported(m, at_import=True) for m in importers("worker.tracing"))
 
 
 def test_only_infer_and_classifier_know_the_runtime():
@@ -121,10 +141,11 @@ def test_only_infer_and_classifier_know_the_runtime():
     assert {m for m in importers("onnxruntime") if not m.startswith("model/")} <= {"pipeline/infer.py", "classifier.py"}
 
 
-def test_the_loop_sees_no_adapters():
-    """loop.py imports ports and pure parts: no Kafka, no memory, no metrics, no HTTP, no settings."""
-    allowed = ("worker.errors", "worker.pipeline")
-    assert {n for n in imported("loop.py") if n.startswith("worker") and not n.startswith(allowed)} <= {"worker"}
+@pytest.mark.parametrize("module", ["loop.py", "reporting.py"])
+def test_the_loop_sees_no_adapters(module: str):
+    """loop.py and what it reports by import ports and pure parts: no Kafka, memory, metrics, HTTP or settings."""
+    allowed = ("worker.errors", "worker.pipeline", "worker.reporting")
+    assert {n for n in imported(module) if n.startswith("worker") and not n.startswith(allowed)} <= {"worker"}
 
 
 def test_only_the_composition_root_sees_loop_and_kafka():

@@ -1,5 +1,5 @@
 """`python -m worker` is `winnow`."""
 
-from worker.cli import main
+from worker.entry import main
 
 main()

@@ -9,7 +9,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from worker import forms
+from worker.cgroup import memory_limit
 from worker.delivery import AtLeastOnce, ExactlyOnce
+from worker.distribution import check_tracing
 from worker.forms import Forms
 from worker.health import Health
 from worker.http import HttpServer
@@ -25,12 +27,13 @@ from worker.pipeline.breaker import Breaker
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Forward, Rejection, Skip
 from worker.pipeline.repeats import Repeats
+from worker.pipeline.scores import SCORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.config import InputSettings, Settings
-    from worker.ports import Delivery, Sink, Source
+    from worker.ports import Delivery, Sink, Source, Tracing
 
 __all__ = ["DEFAULT_BUNDLE", "Model", "Worker", "bundle_folder", "open_model", "tombstone"]
 log = structlog.get_logger("winnow")
@@ -42,6 +45,12 @@ def tombstone(settings: InputSettings) -> Skip | Forward | Rejection:
     if settings.tombstones == "forward":
         return Forward()
     return Rejection("decode", "tombstone", "The message has no value.", "InvalidMessage")
+
+
+def _expected_scores(model: Model) -> Mapping[str, Sequence[float]] | None:
+    """Of the bundle's reference, where it has one in the buckets of today."""
+    found = None if model.bundle is None else model.bundle.manifest.reference
+    return found.scores if found is not None and found.bounds == SCORES else None
 
 
 class Worker:
@@ -60,6 +69,7 @@ class Worker:
     def __init__(
         self, settings: Settings, source: Source | None = None, sink: Sink | None = None, *, registers: bool = True
     ) -> None:
+        check_tracing(settings.tracing.enabled)
         self._clock = clock = time.monotonic
         self._settings = settings
         self.registry = CollectorRegistry()
@@ -67,7 +77,8 @@ class Worker:
         self.http = self._http()
         self.model = open_model(settings.model, settings.entities, settings.decision)
         self.metrics = Metrics(self.registry, self.model.answers, self.model.types, self.model.exits)
-        self.metrics.describe(self.model.identity, self.model.lanes)
+        self._describe()
+        self._tracing = self._made_tracing()
         self._forms = Forms(settings, registers=registers)
         forms.topics(settings, self.model)  # a route that cannot be is refused before topics are created for it
         limit = topics.prepare(settings.kafka, settings.result_topics) if source is None or sink is None else None
@@ -86,7 +97,22 @@ class Worker:
             clock=clock,
             observer=self.metrics,
             health=self.health,
+            tracing=self._tracing,
         )
+
+    def _describe(self) -> None:
+        kafka, model = self._settings.kafka, self.model
+        self.metrics.describe(model.identity, model.lanes, _expected_scores(model))
+        self.metrics.describe_worker(
+            kafka.group_id,
+            kafka.delivery,
+            clients.member_name(kafka),
+            self._settings.batching.max_in_flight,
+            lambda: self.health.ready,
+            memory_limit(),
+        )
+        if self.http is not None and model.bundle is not None:
+            self.http.describe(model.bundle)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until `stopping` says so. Raises Fatal where the worker cannot go on."""
@@ -99,16 +125,19 @@ class Worker:
             http_port=self.http.port if self.http else None,
         )
         self.loop.run(stopping)
-        self._forms.close()
+        self._close()
         log.info("worker stopped")
-        if self.http is not None:
-            self.http.close()
 
     def abandon(self) -> None:
         """Leave the group after a fatal error, so that others take over soon; nothing is committed."""
         self._delivery.close()
         self._source.close()
+        self._close()
+
+    def _close(self) -> None:
         self._forms.close()
+        if self._tracing is not None:
+            self._tracing.close()
         if self.http is not None:
             self.http.close()
 
@@ -116,7 +145,7 @@ class Worker:
         serving = self._settings.serving
         if not serving.enabled:
             return None
-        server = HttpServer(serving.host, serving.port, self.registry, self.health)
+        server = HttpServer(serving.host, serving.port, self.registry, self.health, page=serving.page)
         server.start()
         return server
 
@@ -127,6 +156,19 @@ class Worker:
             most_bytes = self._settings.batching.max_in_flight_bytes // 2
             return ExactlyOnce(self._source, transactions, ledger, clock, self.metrics, most_bytes)
         return AtLeastOnce(self._source, sink or KafkaSink(kafka, max_bytes, clock), ledger, clock, self.metrics)
+
+    def _made_tracing(self) -> Tracing | None:
+        settings, kafka = self._settings, self._settings.kafka
+        if not settings.tracing.enabled:
+            return None
+        from worker.tracing import About, open_tracing
+
+        return open_tracing(
+            About(self.model.identity, kafka.group_id, kafka.client_id),
+            of_the_batch=settings.tracing.propagate == "batch",
+            most_messages=settings.batching.max_messages,
+            member=clients.member_name(kafka),
+        )
 
     def _steps(self) -> Steps:
         settings, model = self._settings, self.model

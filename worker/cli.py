@@ -17,9 +17,9 @@ from typing import Annotated, Literal
 import typer
 
 import worker
-from worker.cli_operations import ConfigFile, Set, audit, bench, dlq_app
+from worker.cli_operations import ConfigFile, Set, audit, bench, dlq_app, top
 from worker.cli_tools import doctor, dry_run, explain
-from worker.cli_training import AsJson, evaluate, threshold, train
+from worker.cli_training import AsJson, BundleToMeasure, TextField, evaluate, threshold, train
 from worker.errors import ConfigError, Fatal
 
 app = typer.Typer(
@@ -239,12 +239,38 @@ def model_verify(bundle: Annotated[str, typer.Argument()] = "default") -> None:
     model.verify(bundle)
 
 
+@model_app.command("reference")
+def model_reference(
+    bundle: BundleToMeasure,
+    data: Annotated[Path, typer.Argument(help="Texts, with or without labels: JSONL, CSV, TSV or plain lines.")],
+    write: Annotated[bool, typer.Option("--write", help="Store it in the bundle.")] = False,
+    config: ConfigFile = None,
+    assign: Set = None,
+    as_json: AsJson = False,
+    text_field: TextField = "text",
+) -> None:
+    """Show what labels and scores texts get; stored in the bundle, a worker's are compared with them.
+
+    Take texts as the stream brings them, which the bundle was not trained on: the metric `winnow_score_reference_ratio`
+    then says how their scores are distributed. Of the settings of `--config` and `--set` those count that say how much
+    of a text is read.
+
+    Example: `winnow model reference spam/bundle validation.jsonl --write`
+    """
+    from worker.commands import reference
+    from worker.model.data import Fields
+
+    reference.run(
+        reference.Options(bundle, data, write, as_json, Fields(text_field), config, assign or []),
+    )
+
+
 NOBODY_READS = 141
 """As shells show a SIGPIPE."""
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 """What writing may fail of; any other error that gets to the top is a bug."""
 
-for command in (doctor, dry_run, explain, train, evaluate, threshold, audit, bench):
+for command in (doctor, dry_run, explain, train, evaluate, threshold, audit, bench, top):
     app.command()(command)
 
 

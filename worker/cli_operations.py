@@ -1,4 +1,4 @@
-"""The part of the command line for those who run workers: `winnow audit`, `winnow bench` and `winnow dlq`."""
+"""The part of the command line for those who run workers: `winnow audit`, `bench`, `top` and `dlq`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ Reasons = Annotated[
     list[str] | None,
     typer.Option("--reason", "-r", metavar="REASON", help="Only these reasons; may be repeated.", show_default=False),
 ]
+OfPartition = Annotated[
+    int | None,
+    typer.Option("--partition", min=0, help="Only letters of this partition of the topic.", show_default=False),
+]
+Offsets = Annotated[
+    list[str] | None,
+    typer.Option("--offset", metavar="N|N-|N-M", help="Only these offsets; may be repeated.", show_default=False),
+]
+TOP_URL = "http://127.0.0.1:9464"
+"""Where a worker of this machine serves, unless `serving.port` says otherwise."""
 
 dlq_app = typer.Typer(help="Look at dead letters, and send them again.", no_args_is_help=True)
 
@@ -135,6 +145,28 @@ def bench(
     )  # fmt: skip
 
 
+def top(
+    urls: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[URL]...", help="Where workers serve.", show_default=TOP_URL),
+    ] = None,
+    interval: Annotated[float, typer.Option(min=1, max=60, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Look twice, show it, and end; as where no terminal is.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch running workers by their /metrics: whether all is well, rate, labels, latency, lag, dead letters.
+
+    One worker is shown in full, several in a line each. Reads only. Ctrl-C ends it.
+
+    Example: `winnow top` or `winnow top --once http://10.0.0.7:9464`
+    """
+    from worker.commands import top as command
+
+    command.top(command.Options(urls or [TOP_URL], interval, once, as_json))
+
+
 @dlq_app.command("peek")
 def dlq_peek(
     config: ConfigFile = None,
@@ -144,6 +176,8 @@ def dlq_peek(
     reasons: Reasons = None,
     since: Since = None,
     until: Until = None,
+    partition: OfPartition = None,
+    offsets: Offsets = None,
     values: Annotated[bool, typer.Option("--values", help="Show keys, values and headers, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -153,7 +187,7 @@ def dlq_peek(
     """
     from worker.commands import dlq
 
-    chosen = dlq.Chosen(config, assign or [], topic, reasons or [], since, until)
+    chosen = dlq.Chosen(config, assign or [], topic, reasons or [], since, until, partition, offsets or [])
     dlq.peek(chosen, limit, values, as_json)
 
 
@@ -169,13 +203,8 @@ def dlq_replay(
     reasons: Reasons = None,
     since: Since = None,
     until: Until = None,
-    partition: Annotated[
-        int | None, typer.Option(min=0, help="Only letters of this partition of the topic.", show_default=False)
-    ] = None,
-    offsets: Annotated[
-        list[str] | None,
-        typer.Option("--offset", metavar="N|N-|N-M", help="Only these offsets; may be repeated.", show_default=False),
-    ] = None,
+    partition: OfPartition = None,
+    offsets: Offsets = None,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Messages a second at most.", show_default=False)
     ] = None,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         RegistrySettings,
         RoutingSettings,
         Section,
+        TracingSettings,
     )
 
 _OF_DOCUMENTS = frozenset({"text_pointer", "id_pointer"})
@@ -47,6 +48,12 @@ def faults_of_forms(read: InputSettings, written: OutputSettings, registry: Regi
     yield from _of_enriched(read, written)
     yield from _of_events(read, written)
     yield from _of_registry(read, written, registry)
+
+
+def faults_of_tracing(tracing: TracingSettings) -> Iterator[str]:
+    """What has no meaning while nothing is traced."""
+    if not tracing.enabled and tracing.propagate != type(tracing).model_fields["propagate"].default:
+        yield f'tracing.propagate = "{tracing.propagate}" has no meaning without tracing.enabled = true'
 
 
 def _changed(section: Section) -> Iterator[str]:

@@ -22,7 +22,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from worker.combinations import faults_of_forms, faults_of_routes
+from worker.combinations import faults_of_forms, faults_of_routes, faults_of_tracing
 from worker.config_providers import is_reference
 from worker.errors import ConfigError
 from worker.kafka.registry import FORMATS, longest_wait
@@ -42,6 +42,7 @@ from worker.sections import (
     Section,
     ServingSettings,
     ShutdownSettings,
+    TracingSettings,
 )
 from worker.setting_types import OWNED_PROPERTIES, Properties
 
@@ -71,6 +72,7 @@ __all__ = [
     "ServingSettings",
     "Settings",
     "ShutdownSettings",
+    "TracingSettings",
     "environment",
     "environment_name",
     "load",
@@ -133,6 +135,7 @@ class Settings(BaseSettings):
     serving: ServingSettings = ServingSettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     logging: LoggingSettings = LoggingSettings()
+    tracing: TracingSettings = TracingSettings()
 
     def _faults_of_the_poll_interval(self) -> Iterator[str]:
         """Drains, revokes and waits for a registry do not poll: too long a one would lose the partitions."""
@@ -161,6 +164,7 @@ class Settings(BaseSettings):
             *self._faults_of_the_poll_interval(),
             *faults_of_routes(self.kafka, self.decision, self.routing),
             *faults_of_forms(self.input, self.output, self.registry),
+            *faults_of_tracing(self.tracing),
         ]
         if faults:
             raise ValueError("; ".join(faults))

@@ -11,14 +11,19 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
+
+
+def edges(bounds: Sequence[float]) -> list[str]:
+    """Upper bounds as the label `le` has them."""
+    return [repr(float(bound)) for bound in bounds]
 
 
 class Count:
@@ -46,7 +51,7 @@ class Distribution:
 
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bounds and cumulative counts, as Prometheus has them."""
-        names = [*map(repr, map(float, self._bounds)), "+Inf"]
+        names = [*edges(self._bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self._counts)), strict=True))
 
 
@@ -89,4 +94,28 @@ class Distributions(Collector):
         family = HistogramMetricFamily(name, text, labels=labels)
         for value, distribution in self.series.items():
             family.add_metric([value] if labels else [], distribution.buckets(), distribution.total)
+        yield family
+
+
+class Gauges(Collector):
+    """A gauge whose series are set all at once; those that are not named any more have gone."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        self._about = (name, text, labels)
+        self._series: dict[tuple[str, ...], float] = {}
+
+    def register(self, registry: CollectorRegistry) -> Gauges:
+        """Add it to a registry."""
+        registry.register(self)
+        return self
+
+    def set(self, series: Mapping[tuple[str, ...], float]) -> None:
+        """Values by the values of the labels."""
+        self._series = dict(series)  # a new one: a scrape may be in the middle of the other
+
+    def collect(self) -> Iterator[Metric]:
+        name, text, labels = self._about
+        family = GaugeMetricFamily(name, text, labels=labels)
+        for values, value in self._series.items():
+            family.add_metric(values, value)
         yield family

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-CGROUP = Path("/sys/fs/cgroup")
+from worker.cgroup import CGROUP, quota_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
@@ -13,22 +16,3 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = quota_of(cgroup)
     return max(1, affinity if quota is None else min(affinity, int(quota)))
-
-
-def quota_of(cgroup: Path) -> float | None:
-    """Cores by the cgroup's quota, version 2 or 1; None where there is none."""
-    unified = _read(cgroup / "cpu.max").split()
-    if len(unified) == 2 and unified[0] != "max":
-        return int(unified[0]) / int(unified[1])
-    quota = _read(cgroup / "cpu" / "cpu.cfs_quota_us")
-    period = _read(cgroup / "cpu" / "cpu.cfs_period_us")
-    if quota and period and int(quota) > 0:
-        return int(quota) / int(period)
-    return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text("ascii").strip()
-    except OSError:
-        return ""

@@ -40,8 +40,8 @@ class AtLeastOnce:
         self._clock = clock
         self._observer = observer
 
-    def send(self, slot: Slot, outgoing: Outgoing) -> None:
-        self._sink.send(outgoing, partial(self._delivered, slot))
+    def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
+        self._sink.send(outgoing, partial(self._delivered, slot, now))
 
     def poll(self) -> None:
         self._sink.poll()
@@ -67,14 +67,17 @@ class AtLeastOnce:
             self._source.commit(offsets, wait=wait)
             self._observer.committed(offsets)
 
-    def _delivered(self, slot: Slot) -> None:
+    def _delivered(self, slot: Slot, handed: float) -> None:
         self._ledger.settle(slot)
-        self._observer.delivered(slot.record.timestamp, self._clock() - slot.arrived)
+        now = self._clock()
+        self._observer.delivered(slot.record.timestamp, now - slot.arrived, now - handed)
 
 
 class _Written(NamedTuple):
     slot: Slot
     outgoing: Outgoing
+    handed: float
+    """When it was released: it may have to wait for the next transaction."""
 
 
 class ExactlyOnce:
@@ -117,8 +120,8 @@ class ExactlyOnce:
     def full(self) -> bool:
         return len(self._written) >= MOST_IN_TRANSACTION or self._bytes >= self._most_bytes
 
-    def send(self, slot: Slot, outgoing: Outgoing) -> None:
-        self._next.append(_Written(slot, outgoing))
+    def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
+        self._next.append(_Written(slot, outgoing, now))
         self._write()
 
     def poll(self) -> None:
@@ -198,10 +201,12 @@ class ExactlyOnce:
     def _committed(self) -> None:
         done = self._written
         self._begin_anew()
-        for slot, _ in done:
+        now = self._clock()
+        for slot, _, handed in done:
             self._ledger.settle(slot)
-            self._observer.delivered(slot.record.timestamp, self._clock() - slot.arrived)
+            self._observer.delivered(slot.record.timestamp, now - slot.arrived, now - handed)
         self._ledger.mark_committed(self._offsets)
+        self._ledger.confirm(self._offsets)
         self._observer.committed(self._offsets)
 
     def _abort(self) -> None:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from worker.config import Settings
-    from worker.opening import Model
+    from worker.opening import Fitting, Model
     from worker.pipeline.decode import Decoder, Read
     from worker.pipeline.encode import Write
     from worker.pipeline.error_headers import ErrorHeaders
@@ -243,7 +243,7 @@ def error_headers(settings: Settings) -> ErrorHeaders:
     return connect_headers if settings.dead_letters.headers == "connect" else spring_headers(settings.kafka.group_id)
 
 
-def topics(settings: Settings, model: Model) -> Topics:
+def topics(settings: Settings, model: Model | Fitting) -> Topics:
     """Where records go.
 
     Raises:
@@ -262,7 +262,7 @@ def topics(settings: Settings, model: Model) -> Topics:
     return Topics(kafka.output_topic, kafka.dead_letter_topic, dict(routing.topics), routing.by == "action")
 
 
-def _check_labels(settings: Settings, model: Model) -> None:
+def _check_labels(settings: Settings, model: Model | Fitting) -> None:
     for label in settings.routing.topics:
         if label not in model.answers:
             raise ConfigError(

@@ -28,10 +28,13 @@ class Health:
         self.partitions = 0
         self.connected = True
         """Whether a broker is there."""
+        self.started = False
+        """Whether the loop has begun to turn: bundle and probes are behind it."""
 
     def beat(self) -> None:
         """The loop made a turn."""
         self._beat = self._clock()
+        self.started = True
 
     def assigned(self, partitions: int) -> None:
         """The group gave this worker so many partitions; none means it stands by."""

@@ -35,6 +35,8 @@ class Completed(NamedTuple):
     queued: float
     """Seconds between submission and start."""
     seconds: float
+    failed_runs: int = 0
+    """Runs that failed before each item had its outcome."""
 
 
 class _Lane:
@@ -42,6 +44,7 @@ class _Lane:
         self.run = run
         self.started: float | None = None
         self.stopped: float | None = None
+        self.failed_runs = 0
         # Held while one of them is looked at and acted on, so that no run is stopped in place of the one before.
         self.lock = threading.Lock()
 
@@ -167,8 +170,10 @@ class Lanes:
 
     def _completed(self, lane: _Lane, batch: Batch, submitted: float) -> Completed:
         started = self._clock()
+        lane.failed_runs = 0
         said = self._outcomes(lane, batch.items)
-        return Completed(batch, *_parted(batch.items, said), started - submitted, self._clock() - started)
+        seconds = self._clock() - started
+        return Completed(batch, *_parted(batch.items, said), started - submitted, seconds, lane.failed_runs)
 
     def _outcomes(self, lane: _Lane, items: Sequence[Item]) -> list[Said | Unsure]:
         outcomes = self._bisect(lane, items)
@@ -182,6 +187,7 @@ class Lanes:
         try:
             return self._run(lane, items)
         except Exception as error:  # noqa: BLE001 - any failure of a run is isolated to its culprit
+            lane.failed_runs += 1
             if len(items) == 1:
                 return [self._alone(lane, items, type(error).__name__)]
         half = len(items) // 2
@@ -192,6 +198,7 @@ class Lanes:
         try:
             return self._run(lane, items)[0]
         except Exception:  # noqa: BLE001 - as above
+            lane.failed_runs += 1
             return Rejection("infer", "model-error", f"The model failed on this message ({kind}).", kind)
 
     def _run(self, lane: _Lane, items: Sequence[Item]) -> list[Said | Unsure]:

@@ -15,9 +15,10 @@ from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.decode import decoded
 from worker.pipeline.messages import Rejection, Request, Result
 from worker.pipeline.tokenization import portions, tokenize_each
+from worker.reporting import Reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.health import Health
     from worker.lanes import Completed, Lanes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from worker.pipeline.repeats import Repeats
     from worker.pipeline.tokenization import Tokenize
     from worker.pipeline.windows import Windows
-    from worker.ports import Clock, Delivery, Observer, Source
+    from worker.ports import Clock, Delivery, Observer, Source, Tracing
 
 log = structlog.get_logger("loop")
 POLL_LIMIT = 64
@@ -45,7 +46,6 @@ IDLE_WAIT = 0.1
 """The same while nothing is in flight."""
 PAUSE_AFTER = 1.0
 """Seconds without room after which partitions are paused and polled rather than left alone."""
-LAG_EVERY = 1.0
 BEHIND_FOR = 1.0
 """Seconds for which a worker that had no room counts as one with a backlog."""
 
@@ -95,6 +95,7 @@ class Loop:
         clock: Clock,
         observer: Observer,
         health: Health,
+        tracing: Tracing | None = None,
     ) -> None:
         self._source = source
         self._delivery = delivery
@@ -106,14 +107,14 @@ class Loop:
         self._clock = clock
         self._observer = observer
         self._health = health
+        self._tracing = tracing
         self._full_since: float | None = None
         self._paused = False
+        self._paused_since = 0.0
         self._last_commit = clock()
-        self._last_lag = clock()
+        self._reporter = Reporter(source, self._ledger, observer, health, clock())
         self._crowded = float("-inf")
         self._assigned: dict[Partition, None] = {}
-        self._rewinds = 0
-        self._resets = 0
 
     # The way through
 
@@ -168,7 +169,9 @@ class Loop:
 
     def _pause(self, paused: bool) -> None:
         if paused != self._paused:
-            self._paused = paused
+            now = self._clock()
+            self._note_pause(now)
+            self._paused, self._paused_since = paused, now
             (self._source.pause if paused else self._source.resume)()
 
     def _admit(self, records: Sequence[Record]) -> None:
@@ -188,6 +191,7 @@ class Loop:
                 self._ledger.finish(slot, result)
             else:
                 requests.append((slot, found))
+        self._observer.decoded(len(records), self._clock() - now)
         if requests:
             self._batch(requests)
 
@@ -228,6 +232,8 @@ class Loop:
         finish, repeats = self._ledger.finish, self._repeats
         for done in completed:
             self._observer.ran(done.batch, done.queued, done.seconds)
+            if self._tracing is not None:
+                self._tracing.ran(done)
             for slot, outcome in self._windows.outcomes(done.items, done.outcomes):
                 finish(slot, outcome)
                 if repeats is not None and isinstance(outcome, Result):
@@ -258,18 +264,26 @@ class Loop:
             self._lanes.submit(batch)
 
     def _publish(self) -> None:
-        for slot in self._ledger.release():
-            outgoing, rejection = self._encode(slot.record, _outcome(slot))
+        slots = self._ledger.release()
+        if not slots:
+            return
+        encode, send, tracing = self._encode, self._delivery.send, self._tracing
+        result, note = self._observer.result, self._breaker.note
+        started = self._clock()
+        encoded = [encode(slot.record, _outcome(slot)) for slot in slots]
+        now = self._clock()
+        self._observer.encoded(len(slots), now - started)
+        for slot, (outgoing, rejection) in zip(slots, encoded, strict=True):
             if outgoing is None:
                 self._ledger.settle(slot)
                 continue
             if rejection is not None:
                 self._observer.dead_letter(rejection)
-                self._breaker.note(rejection.reason)
+                note(rejection.reason)
             elif isinstance(slot.outcome, Result):
-                self._observer.result(slot.outcome)
-                self._breaker.note(None)
-            self._delivery.send(slot, outgoing)
+                result(slot.outcome)
+                note(None)
+            send(slot, outgoing if tracing is None else tracing.outgoing(slot, outgoing), now)
 
     def _housekeeping(self) -> None:
         now = self._clock()
@@ -277,48 +291,22 @@ class Loop:
         self._observer.state(self._ledger.in_flight, self._paused, self._lanes.busy)
         if (repeats := self._repeats) is not None:
             self._observer.cache(repeats.hits, repeats.misses, repeats.bytes)
-        self._note_rewinds()
+        self._note_pause(now)
         if now - self._last_commit >= self._commit_interval(now) or self._delivery.full:
             self._last_commit = now
             self._delivery.commit()
-        if now - self._last_lag >= LAG_EVERY:
-            self._last_lag = now
-            self._observer.lag(self._lag())
-            self._note_connection()
-            self._note_resets()
+        self._reporter.turn(now)
+
+    def _note_pause(self, now: float) -> None:
+        if self._paused:
+            self._observer.paused(now - self._paused_since)
+            self._paused_since = now
 
     def _commit_interval(self, now: float) -> float:
         bounds = self._bounds
         if bounds.commit_interval_behind is None or now - self._crowded > BEHIND_FOR:
             return bounds.commit_interval
         return bounds.commit_interval_behind
-
-    def _note_connection(self) -> None:
-        connected = self._source.connected
-        self._observer.connected(connected)
-        if connected != self._health.connected:
-            self._health.connected = connected
-            log.warning("the brokers are there again" if connected else "no broker is there; waiting for them")
-
-    def _note_rewinds(self) -> None:
-        if new := self._ledger.rewinds - self._rewinds:
-            self._rewinds += new
-            self._observer.rewound(new)
-            log.warning("offsets went backwards: a topic was made anew, or is read again", times=new)
-
-    def _note_resets(self) -> None:
-        if new := self._source.resets - self._resets:
-            self._resets += new
-            self._observer.reset(new)
-            log.warning(
-                "what was to be read next is not stored: retention deleted it, or the topic was made anew; going on as "
-                "auto.offset.reset says",
-                times=new,
-            )
-
-    def _lag(self) -> dict[Partition, int]:
-        positions = self._ledger.positions()
-        return {p: max(0, end - positions[p]) for p, end in self._source.ends().items() if p in positions}
 
     # Stopping and rebalancing
 
@@ -337,15 +325,17 @@ class Loop:
         self._lanes.close(max(0.0, deadline - self._clock()))
 
     def _settle_all(self, partitions: Sequence[Partition] | None, deadline: float) -> None:
+        hurry = CloseReason.DRAIN if partitions is None else CloseReason.REBALANCE
         while self._ledger.unsettled(partitions) and self._clock() < deadline:
             self._health.beat()
             self._finish(self._lanes.collect(BUSY_WAIT))
-            self._advance(CloseReason.DRAIN)
+            self._advance(hurry)
             self._delivery.settle(partitions)
             self._lanes.watch()
 
     def assigned(self, partitions: Sequence[Partition]) -> None:
         self._assigned.update(dict.fromkeys(partitions))
+        self._note_pause(self._clock())
         self._paused = False
         self._changed("assigned", partitions, 0, 0.0)
 
@@ -357,6 +347,9 @@ class Loop:
 
     def refused(self) -> None:
         self._ledger.unmark_committed()
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        self._ledger.confirm(offsets)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         self._give_up("lost", partitions, self._clock())

@@ -110,7 +110,10 @@ class MemorySource:
             if self._listener is not None:
                 self._listener.refused()
             return
-        self._log.committed.update({p: offset for p, offset in offsets.items() if p in self._positions})
+        mine = {p: offset for p, offset in offsets.items() if p in self._positions}
+        self._log.committed.update(mine)
+        if self._listener is not None:
+            self._listener.committed(mine)
 
     def committed(self, partitions: Iterable[Partition]) -> Mapping[Partition, int]:
         return {p: self._log.committed[p] for p in partitions if p in self._log.committed}
@@ -121,6 +124,9 @@ class MemorySource:
 
     def ends(self) -> Mapping[Partition, int]:
         return {p: len(self._log.records[p]) for p in self._positions}
+
+    def positions(self) -> Mapping[Partition, int]:
+        return dict(self._positions)
 
     def close(self) -> None:
         self._listener = None

@@ -9,22 +9,25 @@ import platform
 import time
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 import worker
-from worker.counting import Count, Counts, Distribution, Distributions
+from worker.counting import Count, Counts, Distribution, Distributions, Gauges, edges
 from worker.pipeline.batches import CloseReason
 from worker.pipeline.decision import ACTIONS
+from worker.pipeline.lag import Ages
+from worker.pipeline.scores import SCORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.pipeline.batches import Batch
     from worker.pipeline.encode import ModelIdentity
+    from worker.pipeline.lag import Lag
     from worker.pipeline.messages import Classification, Partition, Rejection, Result
+    from worker.pipeline.scores import Reference
 
 SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-SCORES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999)
 MESSAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 TOKENS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 # Every reason a message can be refused for, so that each series starts at zero.
@@ -38,7 +41,7 @@ REASONS = {
     "infer": ("model-error",),
     "encode": ("result-too-large",),
 }  # fmt: skip
-STAGES = ("tokenize", "queue", "infer", "infer_rest")
+STAGES = ("decode", "tokenize", "queue", "infer", "infer_rest", "encode", "deliver")
 KINDS = ("assigned", "revoked", "lost")
 MOST_LABELS = 250
 """Labels, or types of entities, that have series of their own; those beyond share one."""
@@ -84,6 +87,7 @@ class Metrics:
         )
         self._in_flight = gauge("in_flight_messages", "Messages taken in and not yet acknowledged.")
         self._paused = gauge("paused", "1 while the partitions are paused because too much is in flight.")
+        self._paused_seconds = counter("paused_seconds", "Time for which the partitions were paused.")
         self._lanes_busy = gauge("lanes_busy", "Lanes at work.")
         self._partitions = gauge("partitions_assigned", "Partitions this worker has.")
         rebalances = counter("rebalances", "Changes of the assignment, by kind.", "kind")
@@ -94,8 +98,7 @@ class Metrics:
         self._aborted = counter("transactions_aborted", "Transactions that were aborted and written again.")
         self._connected = gauge("broker_connected", "1 while a broker is there; without, the worker waits.")
         self._connected.set(1)
-        self._lag = gauge("lag_messages", "Messages stored and not yet done with, by partition.", "topic", "partition")
-        self._lagging: set[Partition] = set()
+        self._register_lag()
         self._progress = gauge("last_progress_timestamp_seconds", "When the last acknowledgement came.")
         self._progressed = clock()
         self._progress.set(self._progressed)
@@ -136,23 +139,81 @@ class Metrics:
         self._closed = {reason: closed.labels(reason.value) for reason in CloseReason}
         self._batch_messages = self._histogram("batch_messages", "Messages of a batch.", MESSAGES)
         self._batch_tokens = self._histogram("batch_tokens", "Padded tokens of a batch.", TOKENS)
-        stages = self._histogram(
-            "stage_seconds", "Time in a stage: tokenize a poll; queue, infer and infer_rest a batch.", SECONDS, "stage"
+        self._stages = Distributions(
+            "winnow_stage_seconds",
+            "Time in a stage: decode and tokenize a poll; queue, infer and infer_rest a batch; encode what is released "
+            "together; deliver a message, from its result to its acknowledgement or, exactly once, its commit.",
+            SECONDS,
+            "stage",
+            STAGES,
+        ).register(self._registry)
+        self._deliver = self._stages["deliver"]
+
+    def _register_lag(self) -> None:
+        self._lag = self._by_partition("lag_messages", "Messages stored and not yet done with.")
+        self._uncommitted = self._by_partition("lag_committed_messages", "Messages stored and not yet committed.")
+        self._lag_seconds = self._by_partition(
+            "lag_seconds",
+            "How long ago, at most, the oldest message was stored that is not done with; 0 where there is none. By its "
+            "timestamp, or, where it was not read yet, that of the message before it; and no longer ago than when "
+            "nothing of the partition was left to do.",
         )
-        self._tokenize, self._queue, self._infer, self._infer_rest = map(stages.labels, STAGES)
+        self._waiting = self._by_partition(
+            "in_flight_seconds",
+            "How long ago the oldest message was read that is not done with; 0 without one.",
+        )
+        self._lags: Mapping[Partition, Lag] = {}
+        self._ages = Ages()
 
     def _register_cache(self) -> None:
         self._hits = self._count("cache_hits", "Messages whose text was known, with its result.")
         self._misses = self._count("cache_misses", "Messages whose text was not, while results are kept.")
         self._cached = self._gauge("cache_bytes", "Texts and results that are kept.")
 
-    def describe(self, model: ModelIdentity, lanes: int) -> None:
-        """Say what runs: bundle, versions, lanes."""
+    def describe(self, model: ModelIdentity, lanes: int, reference: Reference | None = None) -> None:
+        """Say what runs: bundle, versions, lanes, and the scores with which those of today are compared."""
         info = self._gauge("model_info", "The bundle that classifies.", "name", "digest")
         info.labels(model.name, model.digest).set(1)
         build = self._gauge("build_info", "What runs.", "version", "python")
         build.labels(worker.__version__, platform.python_version()).set(1)
         self._gauge("lanes", "Batches that may run at the same time.").set(lanes)
+        ratios = Gauges(
+            "winnow_score_reference_ratio",
+            "Share of the bundle's reference texts with a label whose score is not above le, a bucket of winnow_score. "
+            "Only where the bundle has a reference.",
+            ("label", "le"),
+        ).register(self._registry)
+        ratios.set({} if reference is None else _ratios(reference, self._answers))
+
+    def describe_worker(
+        self,
+        group: str,
+        delivery: str,
+        member: str,
+        in_flight_limit: int,
+        ready: Callable[[], bool],
+        memory_limit: int,
+    ) -> None:
+        """Say who works: its group, how it delivers, what it is called there, what it takes in, whether it is ready.
+
+        Args:
+            group: the consumer group.
+            delivery: `at-least-once` or `exactly-once`.
+            member: a name of this worker.
+            in_flight_limit: messages.
+            ready: asked at each scrape.
+            memory_limit: bytes.
+        """
+        info = self._gauge(
+            "worker_info", "The worker: its group, its delivery, its name.", "group", "delivery", "member"
+        )
+        info.labels(group, delivery, member).set(1)
+        self._gauge("in_flight_limit_messages", "Messages in flight from which on none is read.").set(in_flight_limit)
+        self._gauge("ready", "1 while the worker is ready, as /readyz says.").set_function(ready)
+        ProcessCollector(registry=self._registry)
+        self._gauge(
+            "memory_limit_bytes", "Memory that the worker may use: the control group's bound, or the machine's."
+        ).set(memory_limit)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"winnow_{name}", text, labels, registry=self._registry)
@@ -162,6 +223,9 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: Sequence[float], *labels: str) -> Histogram:
         return Histogram(f"winnow_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    def _by_partition(self, name: str, text: str) -> Gauges:
+        return Gauges(f"winnow_{name}", text, ("topic", "partition")).register(self._registry)
 
     def _count(self, name: str, text: str) -> Count:
         return Counts(f"winnow_{name}", text).register(self._registry)[""]
@@ -183,8 +247,14 @@ class Metrics:
     def reset(self, times: int) -> None:
         self._resets.inc(times)
 
+    def decoded(self, records: int, seconds: float) -> None:
+        self._stages["decode"].observe(seconds)
+
     def tokenized(self, records: int, seconds: float) -> None:
-        self._tokenize.observe(seconds)
+        self._stages["tokenize"].observe(seconds)
+
+    def encoded(self, records: int, seconds: float) -> None:
+        self._stages["encode"].observe(seconds)
 
     def closed(self, batch: Batch) -> None:
         self._closed[batch.reason].inc()
@@ -195,8 +265,8 @@ class Metrics:
         self._padding.inc(batch.padded_tokens - tokens)
 
     def ran(self, batch: Batch, queued: float, seconds: float) -> None:
-        self._queue.observe(queued)
-        (self._infer_rest if batch.rest else self._infer).observe(seconds)
+        self._stages["queue"].observe(queued)
+        self._stages["infer_rest" if batch.rest else "infer"].observe(seconds)
 
     def result(self, result: Result) -> None:
         label, score, _, labels, entities, action, abstained, layer = result.classification
@@ -232,12 +302,14 @@ class Metrics:
     def dead_letter(self, rejection: Rejection) -> None:
         self._dead[rejection.stage, rejection.reason].inc()
 
-    def delivered(self, timestamp: int | None, worker_seconds: float) -> None:
+    def delivered(self, timestamp: int | None, worker_seconds: float, seconds: float) -> None:
         self._delivered.value += 1
         self._worker_seconds.observe(worker_seconds)
+        self._deliver.observe(seconds)
         now = self._progressed = self._clock()
         if timestamp is not None:
-            self._end_to_end.observe(max(0.0, now - timestamp / 1000))
+            age = now - timestamp / 1000
+            self._end_to_end.observe(age if age > 0 else 0.0)
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         self._commits.inc()
@@ -257,22 +329,34 @@ class Metrics:
         self._given_up.inc(given_up)
         if kind != "assigned":
             self._rebalance_seconds.observe(seconds)
-        self._forget_lag(self._lagging - set(assigned))
+        kept = set(assigned)
+        self.lag({partition: lag for partition, lag in self._lags.items() if partition in kept})
+
+    def paused(self, seconds: float) -> None:
+        self._paused_seconds.inc(seconds)
 
     def connected(self, connected: bool) -> None:
         self._connected.set(connected)
 
-    def lag(self, messages: Mapping[Partition, int]) -> None:
-        for (topic, partition), count in messages.items():
-            self._lag.labels(topic, str(partition)).set(count)
-        self._lagging |= messages.keys()
-
-    def _forget_lag(self, gone: set[Partition]) -> None:
-        for topic, partition in gone:
-            self._lag.remove(topic, str(partition))
-        self._lagging -= gone
+    def lag(self, lags: Mapping[Partition, Lag]) -> None:
+        self._lags = lags
+        seconds = self._ages.seconds(lags, self._clock())
+        names = {partition: (partition[0], str(partition[1])) for partition in lags}
+        self._lag.set({names[partition]: lag.messages for partition, lag in lags.items()})
+        self._uncommitted.set({names[partition]: lag.uncommitted for partition, lag in lags.items()})
+        self._lag_seconds.set({names[partition]: age for partition, age in seconds.items()})
+        self._waiting.set({names[partition]: lag.waiting for partition, lag in lags.items()})
 
 
 def _series(values: Sequence[str]) -> dict[str, str]:
     """The series in which each value is counted."""
     return {value: value if number < MOST_LABELS else OTHER for number, value in enumerate(values)}
+
+
+def _ratios(reference: Reference, labels: Iterable[str]) -> dict[tuple[str, ...], float]:
+    return {
+        (label, edge): share
+        for label, shares in reference.items()
+        if label in labels
+        for edge, share in zip(edges(SCORES), shares, strict=True)
+    }

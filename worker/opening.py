@@ -59,6 +59,8 @@ class Model(NamedTuple):
     """After how many layers a text may have its result, where that is not the same for all."""
     repeatable: bool = True
     """Whether a text has the same scores whatever stands beside it, so that they may be kept."""
+    bundle: Bundle | None = None
+    """Where all this comes from."""
 
     def batcher(self, batching: BatchingSettings, max_delay: float) -> Batcher:
         """What gathers texts for the lanes; `max_delay` in seconds."""
@@ -78,6 +80,60 @@ def bundle_folder(name: str) -> Path:
     return DEFAULT_BUNDLE if name == "default" else Path(name)
 
 
+class Fitting(NamedTuple):
+    """What the settings make of a bundle, before its graph is loaded."""
+
+    bundle: Bundle
+    identity: ModelIdentity
+    answers: tuple[str, ...]
+    """What the label of a result may be; none where the bundle finds entities."""
+    max_length: int
+    tokenizer: TextTokenizer
+    interpret: OfTexts | Entities
+    early: EarlyHead | None
+    """Where texts may have their result before the last layer."""
+    cutter: Cutter | None
+    """Where long texts are read in windows."""
+
+
+def fit(
+    bundle: Bundle,
+    settings: ModelSettings,
+    entities: EntitySettings = EntitySettings(),  # noqa: B008 - settings are frozen
+    decision: DecisionSettings = DecisionSettings(),  # noqa: B008
+) -> Fitting:
+    """See what the settings ask of a bundle.
+
+    Raises:
+        BundleError: the bundle is for something that cannot be served, or its tokenizer cannot be loaded.
+        ConfigError: the settings do not fit the bundle.
+    """
+    manifest = bundle.manifest
+    max_length = _max_length(settings, manifest)
+    interpretation = tasks.interpretation(bundle)
+    finds_entities = manifest.task == "token"
+    in_windows = settings.long_texts == "windows" and (finds_entities or settings.window_combine != "first")
+    _check_entities(entities, bundle)
+    _check_combine(settings, bundle)
+    decided = _decision(decision, bundle)
+    try:
+        tokenizer = TextTokenizer(bundle.tokenizer_json, max_length, whole=in_windows, spans=finds_entities)
+    except Exception as error:  # noqa: BLE001 - the library raises bare exceptions
+        raise BundleError(f"The tokenizer of {bundle.path} cannot be loaded: {error}.") from None
+    early = manifest.early_exit if settings.early_exit == "auto" else None
+    parts = tasks.Parts(bundle, tokenizer, entities, decided, early)
+    return Fitting(
+        bundle,
+        ModelIdentity(manifest.name, bundle.digest),
+        () if finds_entities else _answers(bundle.labels, decided.fallback),
+        max_length,
+        tokenizer,
+        interpretation(parts),
+        tasks.early_head(parts),
+        _cutter(settings, tokenizer, max_length) if in_windows else None,
+    )
+
+
 def open_model(
     settings: ModelSettings,
     entities: EntitySettings = EntitySettings(),  # noqa: B008 - settings are frozen
@@ -90,43 +146,34 @@ def open_model(
         ConfigError: the settings do not fit the bundle.
     """
     bundle = bundles.load(bundle_folder(settings.bundle))
-    manifest = bundle.manifest
-    max_length = _max_length(settings, manifest)
-    interpretation = tasks.interpretation(bundle)
-    finds_entities = manifest.task == "token"
-    in_windows = settings.long_texts == "windows" and (finds_entities or settings.window_combine != "first")
-    _check_entities(entities, bundle)
-    _check_combine(settings, bundle)
-    decided = _decision(decision, bundle)
+    found = fit(bundle, settings, entities, decision)
+    manifest, tokenizer = bundle.manifest, found.tokenizer
+    # The probes are texts of the bundle's whole length, whatever the settings cut.
+    same = found.max_length == manifest.max_length and found.cutter is None
+    reading = tokenizer if same else TextTokenizer(bundle.tokenizer_json, manifest.max_length)
     try:
-        tokenizer = TextTokenizer(bundle.tokenizer_json, max_length, whole=in_windows, spans=finds_entities)
-        # The probes are texts of the bundle's whole length, whatever the settings cut.
-        same = max_length == manifest.max_length and not in_windows
-        reading = tokenizer if same else TextTokenizer(bundle.tokenizer_json, manifest.max_length)
         model = _graphs(bundle)
-    except Exception as error:  # noqa: BLE001 - both libraries raise bare exceptions of their own kinds
-        raise BundleError(f"The tokenizer or the graph of {bundle.path} cannot be loaded: {error}.") from None
+    except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own kinds
+        raise BundleError(f"The graph of {bundle.path} cannot be loaded: {error}.") from None
 
     _check_probes(bundle, model, reading)
     canary = reading(["a text that is known to work"])[0].ids
     _check_padding(bundle, model, canary)
-    early = manifest.early_exit if settings.early_exit == "auto" else None
-    parts = tasks.Parts(bundle, tokenizer, entities, decided, early)
-    interpret = interpretation(parts)
-    cutter = _cutter(settings, tokenizer, max_length) if in_windows else None
+    early = manifest.early_exit if found.early else None
     return Model(
-        ModelIdentity(manifest.name, bundle.digest),
+        found.identity,
         tuple(bundle.labels),
         tokenizer,
-        _classifier(model, interpret, canary, tasks.early_head(parts)),
-        max_length,
+        _classifier(model, found.interpret, canary, found.early),
+        found.max_length,
         settings.lanes or usable_cores(),
-        () if finds_entities else _answers(bundle.labels, decided.fallback),
-        _groups(bundle.labels, entities) if finds_entities else (),
-        cutter,
-        _join(cutter, settings, tokenizer, interpret) if cutter else None,
+        found.answers,
+        _groups(bundle.labels, entities) if manifest.task == "token" else (),
+        found.cutter,
+        _join(found.cutter, settings, tokenizer, found.interpret) if found.cutter else None,
         (early.layer, early.layers) if early else (),
         not bundle.depends_on_the_batch,
+        bundle,
     )
 
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from worker.lanes import Completed
     from worker.pipeline.batches import Batch, Item
+    from worker.pipeline.lag import Lag
     from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import (
         Classification,
@@ -31,6 +33,9 @@ class RebalanceListener(Protocol):
 
     def refused(self) -> None:
         """A commit was refused, perhaps one of a while ago: what was committed since is not certain."""
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        """A commit, perhaps one of a while ago, has taken effect."""
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         """Give up what is in flight; somebody else has the partitions already, so nothing may be committed."""
@@ -87,6 +92,12 @@ class Source(Protocol):
 
     def ends(self) -> Mapping[Partition, int]:
         """The next offset to be written, per assigned partition, as last heard from the broker."""
+
+    def positions(self) -> Mapping[Partition, int]:
+        """The next offset to be read, per assigned partition, where that is known.
+
+        Offsets that hold no message, such as those that end a transaction, are passed over, perhaps a moment later.
+        """
 
     def close(self) -> None:
         """Leave the group. The listener hears nothing of it."""
@@ -165,8 +176,8 @@ class Delivery(Protocol):
     def full(self) -> bool:
         """Whether a commit should not wait for its time."""
 
-    def send(self, slot: Slot, outgoing: Outgoing) -> None:
-        """Write what became of a released slot; the ledger is told once it is settled."""
+    def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
+        """Write what became of a released slot; the ledger is told once it is settled. `now`: seconds, monotonic."""
 
     def poll(self) -> None:
         """Serve what the brokers said; go on with what is under way."""
@@ -213,6 +224,19 @@ class Classifier(Protocol):
         """A handle for one lane."""
 
 
+class Tracing(Protocol):
+    """Told of batches, and asked for the context of what is written. Used by one thread; must not raise or wait."""
+
+    def ran(self, done: Completed) -> None:
+        """A batch went through a lane."""
+
+    def outgoing(self, slot: Slot, outgoing: Outgoing) -> Outgoing:
+        """What is to be written of a slot, with its context among the headers."""
+
+    def close(self) -> None:
+        """Nothing more is to come."""
+
+
 class Clock(Protocol):
     def __call__(self) -> float:
         """Seconds, monotonic."""
@@ -231,12 +255,16 @@ class Observer(Protocol):
     def reset(self, times: int) -> None:
         """What was to be read next was not stored: deleted unread, or the topic was made anew."""
 
+    def decoded(self, records: int, seconds: float) -> None: ...
+
     def tokenized(self, records: int, seconds: float) -> None: ...
 
     def closed(self, batch: Batch) -> None: ...
 
     def ran(self, batch: Batch, queued: float, seconds: float) -> None:
         """A batch went through a lane: seconds waited in the lanes' queue and seconds it ran."""
+
+    def encoded(self, records: int, seconds: float) -> None: ...
 
     def result(self, result: Result) -> None: ...
 
@@ -245,8 +273,14 @@ class Observer(Protocol):
 
     def dead_letter(self, rejection: Rejection) -> None: ...
 
-    def delivered(self, timestamp: int | None, worker_seconds: float) -> None:
-        """A result was acknowledged: broker timestamp of its record (ms), seconds since it was polled."""
+    def delivered(self, timestamp: int | None, worker_seconds: float, seconds: float) -> None:
+        """A result or dead letter was acknowledged; exactly once, it was committed.
+
+        Args:
+            timestamp: of its record, in milliseconds since the epoch.
+            worker_seconds: since its record was polled.
+            seconds: since it was handed over to be delivered.
+        """
 
     def committed(self, offsets: Mapping[Partition, int]) -> None: ...
 
@@ -255,11 +289,14 @@ class Observer(Protocol):
 
     def state(self, in_flight: int, paused: bool, lanes_busy: int) -> None: ...
 
+    def paused(self, seconds: float) -> None:
+        """The partitions were paused, or are still, for so much longer."""
+
     def rebalanced(self, kind: str, assigned: Sequence[Partition], given_up: int, seconds: float) -> None:
         """Partitions came or went; `assigned` are those this worker has now."""
 
     def connected(self, connected: bool) -> None:
         """Whether a broker is there."""
 
-    def lag(self, messages: Mapping[Partition, int]) -> None:
-        """Stored messages that are not yet done with, per assigned partition."""
+    def lag(self, lags: Mapping[Partition, Lag]) -> None:
+        """How far behind each partition is that this worker has and has read of."""

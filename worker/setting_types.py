@@ -1,10 +1,10 @@
-"""Types of settings that have rules of their own."""
+"""What sections of settings are, and types of settings that have rules of their own."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
 from worker.pipeline.cloudevents_attributes import is_uri_reference
 from worker.pipeline.decode import pointer
@@ -35,6 +35,10 @@ OWNED_PROPERTIES = {
     "on_commit": "it is a function, not a property",
 }
 """Properties of librdkafka that the worker sets itself, and what to set instead."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 def _checked_pointer(path: str) -> str:

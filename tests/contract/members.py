@@ -42,6 +42,9 @@ class Member:
     def refused(self) -> None:
         """Nothing was committed."""
 
+    def committed(self, offsets) -> None:
+        """Likewise."""
+
 
 def until(done: Callable[[], object], *members: Member) -> None:
     """Wait for a condition, while these members poll."""

@@ -180,6 +180,15 @@ def test_peek_lists_whatever_is_there(desk: Desk):
     assert (spring["message"], spring["source"]["partition"]) == ("The message is empty.", 1)
 
 
+def test_peek_shows_one_letter_by_its_place(desk: Desk):
+    """As the table names it: partition and offset, of which the summary counts no other."""
+    for number in range(3):
+        desk.letter(number, "empty")
+    code, said, _ = desk.winnow("dlq", "peek", "--partition", "0", "--offset", "1")
+    assert (code, said["total"]) == (0, 1)
+    assert [one["source"]["offset"] for one in said["letters"]] == [1]
+
+
 def test_a_letter_that_is_not_acknowledged_ends_it(desk: Desk, topics: Callable[..., str]):
     """Exit code 6 with the reason; each letter is either on the topic or named as not acknowledged."""
     small = topics("small", max_message_bytes=500)
@@ -213,6 +222,7 @@ def test_a_rate_is_kept(desk: Desk):
         (["replay", "--partition", "7"], 2, "has no partition 7"),
         (["replay", "--partition", "0", "--offset", "3"], 2, "holds the offsets from 0 to before 0"),
         (["replay", "--to", f"not-there-{uuid4().hex[:6]}"], 5, "There is no topic 'not-there"),
+        (["peek", "--offset", "3", "--partition", "0"], 2, "holds the offsets from 0 to before 0"),
         (["peek", "--topic", "not-there"], 5, "There is no topic 'not-there'"),
     ],
 )

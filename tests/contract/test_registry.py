@@ -162,7 +162,7 @@ def test_subjects_by_record_are_those_of_confluents_clients(connect, client):
 
 def test_registering_by_hand_as_the_documentation_has_it(connect, client, apicurio):
     """The block of docs/registry.md, at this registry's address: what it registers is found."""
-    (block,) = (one for one in documents.blocks(documents.ROOT / "docs" / "registry.md") if one.kind == "python")
+    (block,) = documents.run_by(__file__)
     ran = {}
     exec(block.text.replace("http://localhost:8081", apicurio.url), ran)
     ran["client"].close()

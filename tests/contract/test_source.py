@@ -77,6 +77,19 @@ def test_reading_goes_on_at_the_committed_offset(world: World, wait: bool):
     assert sorted(places(records)) == [(0, 2), (1, 0), (1, 1), (1, 2)]
 
 
+def test_a_commit_that_has_taken_effect_is_told(world: World):
+    """Sooner or later, by a call of the source, with its offsets."""
+    for number in range(3):
+        world.append(b"%d" % number)
+    listener = Listener()
+    source = world.member(listener)
+    read(source, 3)
+    for offset in (1, 3):
+        source.commit({(world.topic, 0): offset}, wait=False)
+        settle(source, lambda: listener.confirmed == {(world.topic, 0): offset})  # noqa: B023 - called before the next
+        assert world.committed(0) == offset
+
+
 def test_a_commit_may_go_back(world: World):
     """The last commit counts, be it the smaller one."""
     world.append(b"a")

@@ -14,6 +14,8 @@ from worker.config import KafkaSettings
 from worker.errors import BrokerError
 from worker.kafka.source import KafkaSource
 from worker.kafka.transactions import KafkaTransactions, transactional_id
+from worker.pipeline.lag import Lag, lags
+from worker.pipeline.ledger import Progress
 from worker.pipeline.messages import Destination, Outgoing
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
 
@@ -209,3 +211,20 @@ def test_the_id_is_the_prefix_and_a_name_of_the_worker():
     static = KafkaSettings(transactional_id_prefix="spam", group_instance_id="member-2")
     assert transactional_id(static) == "spam-member-2"
     assert transactional_id(KafkaSettings()).startswith("winnow-")
+
+
+def test_an_input_that_transactions_write_leaves_no_lag_when_all_is_done(place: Place):
+    """Each ends with an offset that holds no message; the position of the source passes it."""
+    writer = place.transactions(instance_id="another")
+    for number in range(3):
+        writer.send(place.result(b"%d" % number)._replace(topic=place.input))
+    again(writer.commit)
+    writer.close()
+    member = Member(place.settings)
+    partition = (place.input, 0)
+    until(lambda: len(member.read) == 3 and member.source.positions().get(partition) == 4, member)
+    ends, positions = member.source.ends(), member.source.positions()
+    member.source.close()
+    assert ends == {partition: 4}
+    all_done = Progress(3, 3, None, None)
+    assert lags({partition: all_done}, ends, positions, 0.0) == {partition: Lag(0, 0, None)}

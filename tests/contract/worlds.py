@@ -16,7 +16,7 @@ from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.pipeline.messages import Destination
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from worker.broker import Broker
     from worker.pipeline.messages import Headers, Partition, Record
@@ -166,6 +166,7 @@ class Listener:
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, list[Partition]]] = []
+        self.confirmed: dict[Partition, int] = {}
         self.fail: set[str] = set()
         self.on_revoked: Callable[[], None] = lambda: None
 
@@ -181,6 +182,9 @@ class Listener:
 
     def refused(self) -> None:
         self._hear("refused", [])
+
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
+        self.confirmed.update(offsets)
 
     def _hear(self, what: str, partitions: Sequence[Partition]) -> None:
         self.heard.append((what, list(partitions)))

@@ -55,9 +55,14 @@ class WorkerProcess:
     def wait_ready(self) -> None:
         self.until(lambda: self.get("/readyz"))
 
+    @property
+    def port(self) -> int | None:
+        """Where it serves; None until it does."""
+        return _port(self.said)
+
     def get(self, path: str) -> str:
         """What it serves at a path; empty while it does not, or answers with an error."""
-        port = _port(self.said)
+        port = self.port
         if port is None:
             return ""
         try:

@@ -80,6 +80,7 @@ def test_people_get_a_table_and_the_settings(winnow):
     assert code == 0, said
     for expected in ("messages/s", "[batching]", "max_tokens = ", "[model]", "lanes = ", "autoscaling.lagThreshold"):
         assert expected in out
+    assert [line for line in out.splitlines() if line.endswith(" ")] == []
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import structlog
+from prometheus_client import CollectorRegistry
 
 from tests.kit import FakeClock, InlineLanes, StubClassifier, TickingClock, bench
+from tests.unit.loops import Heard
 from worker import delivery
 from worker.memory import MemoryLog, MemoryTransactions
+from worker.metrics import Metrics
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
 
 if TYPE_CHECKING:
@@ -355,3 +358,51 @@ def test_a_drain_without_brokers_ends_in_time_and_leaves_nothing_half(monkeypatc
     line.bench.loop.run(lambda: True)
     assert line.transactions.visible == []
     assert line.log.committed == {}
+
+
+def test_delivery_is_timed_until_the_transaction_is_committed():
+    """From when a result is there, be it written now or in the next transaction, to the commit that makes it count."""
+    log, clock, heard = MemoryLog(), FakeClock(), Heard()
+    on = bench(
+        inline=True, log=log, transactions=MemoryTransactions(log), clock=clock, commit_interval=1.0, observer=heard
+    )
+    log.append("in", 0, json.dumps({"text": "a message"}).encode())
+    on.source.assign(P0)
+    for _ in range(3):
+        on.loop.turn()
+    clock.advance(0.75)
+    on.loop.turn()
+    assert heard.calls["delivered"] == []
+    clock.advance(0.25)
+    on.loop.turn()
+    assert heard.calls["delivered"] == [(None, 1.0, 1.0)]
+
+
+def test_lag_series_come_and_go_with_partitions_exactly_once_too():
+    """Done counts with the commit of its transaction; what belongs to somebody else has no series."""
+    log, clock, registry = MemoryLog(), FakeClock(), CollectorRegistry()
+    metrics = Metrics(registry, ["ham", "spam"], clock=clock)
+    on = bench(
+        inline=True, log=log, transactions=MemoryTransactions(log), clock=clock, commit_interval=2.0, observer=metrics
+    )
+    for number in (0, 1):
+        log.append("in", number, json.dumps({"text": "a message"}).encode())
+    on.source.assign(P0, P1)
+
+    def lags(name: str) -> list[float | None]:
+        return [registry.get_sample_value(f"winnow_{name}", {"topic": "in", "partition": p}) for p in "01"]
+
+    on.loop.turn()
+    for _ in range(2):
+        clock.advance(1.0)
+        on.loop.turn()
+    assert lags("lag_messages") == lags("lag_committed_messages") == [0, 0]
+    log.append("in", 0, json.dumps({"text": "another"}).encode())
+    clock.advance(1.0)
+    on.loop.turn()
+    assert (lags("lag_messages"), lags("lag_committed_messages")) == ([1, 0], [1, 0])
+    on.source.lose(P0)
+    on.loop.turn()
+    for name in ("lag_messages", "lag_committed_messages", "lag_seconds", "in_flight_seconds"):
+        assert lags(name)[0] is None
+        assert lags(name)[1] is not None

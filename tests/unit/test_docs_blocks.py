@@ -1,15 +1,19 @@
 """What stands in the documentation: commands that there are, settings that load, documents that parse, links that lead.
 
-That the commands run is tests/contract/test_docs_commands.py.
+That the commands run is tests/contract/test_docs_*.py; that nothing is left out is tested here.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,23 +27,25 @@ from tests.documents import ROOT, Block
 from worker import distribution, errors
 from worker.cli import NOBODY_READS, app
 from worker.commands.configuration import lint
-from worker.commands.run import CLOSING_GRACE
-from worker.config import Settings, load
+from worker.config import load
 from worker.errors import Fatal
 from worker.metrics import REASONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 BLOCKS = documents.all_blocks()
 CLI = typer.main.get_command(app)
 DEV = (ROOT / "dev").read_text("utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-DEV_COMMANDS = set(re.findall(r"^([a-z][a-z-]*)\)$", DEV, re.M))
+DEV_COMMANDS = {name for found in re.findall(r"^([a-z][a-z |-]*)\)$", DEV, re.M) for name in found.split(" | ")}
 OF_WINNOW = {"demo": ["demo"], "train": ["train"], "run": []}
 """Commands of ./dev whose arguments go to winnow, and in front of what."""
 LINTED = {"README.md", "getting-started.md", "tools.md"}
+NOT_RUN: dict[str, str] = {}
+"""Pages with a block that no test can run, and the reason that it gives."""
+ONLY_IN_A_WORKFLOW = {"docs/image.md", "docs/kubernetes.md"}
+"""Pages with commands that need a container engine, and that no test but the workflow runs, line for line."""
 PAGES = [pytest.param(page, id=str(page.relative_to(ROOT))) for page in documents.PAGES if page.exists()]
 
 
@@ -54,28 +60,72 @@ def test_there_are_blocks():
 
 
 @pytest.mark.parametrize("block", of_kind(*{block.kind for block in BLOCKS}))
-def test_a_block_is_run_or_says_why_not(block: Block):
-    """Its kind is one that is run, checked or plain, or a marker gives the reason; there are no other markers."""
+def test_a_block_is_run_or_says_what_it_is(block: Block):
+    """Its kind is one that is run, checked or plain; there are no other markers than those of tests/documents.py."""
     if block.said:
-        assert block.not_run or block.run_by or block.in_background, f"unknown marker: {block.said!r}"
+        known = block.not_run or block.run_by or block.part_of or block.in_background
+        assert known, f"unknown marker: {block.said!r}"
         assert not block.not_run or len(block.not_run.split()) >= 3, "the reason, in words"
-    if block.kind not in documents.KINDS:
-        assert block.not_run, f"{block.kind or 'a block without a kind'} is neither run nor marked"
+    assert block.kind in documents.KINDS, f"{block.kind or 'a block without a kind'} is neither run nor checked"
     if block.kind in documents.PLAIN:
         assert not re.search(r"^(\$|winnow|\./dev|pip) ", block.text, re.M), "a command: make it `sh` or `console`"
 
 
-@pytest.mark.parametrize("block", [param for param in of_kind(*documents.SCRIPTS) if param.values[0].run_by])
-def test_what_another_test_runs_is_named_there(block: Block):
-    """The file (a test, or a page that is run) has the command and its options, as on the command line or in Python."""
-    text = text_of(block.run_by)
-    for words in documents.commands(block.script):
-        asked = [next(word for word in words[1:] if not word.startswith("-"))]
-        asked += [word.removeprefix("--") for word in words if word.startswith("--")]
-        for word in asked:
-            assert re.search(rf"\b({re.escape(word)}|{word.replace('-', '_')})\b", text), (
-                f"{block.run_by} has no {word}"
-            )
+def test_nothing_is_left_that_nobody_runs():
+    """Each command and program of the documentation is run by a test, but for those named here."""
+    assert {page_of(block): block.not_run for block in BLOCKS if block.not_run} == NOT_RUN
+    assert {page_of(block) for block in BLOCKS if block.run_by.startswith(".github/")} <= ONLY_IN_A_WORKFLOW
+
+
+@pytest.mark.parametrize("block", [param for param in of_kind(*documents.KINDS) if param.values[0].run_by])
+def test_what_is_run_elsewhere_is_run_there(block: Block):
+    """A test takes it from the page; elsewhere each of its lines stands as it is, on a page in a block that runs."""
+    path = ROOT / block.run_by
+    if path.suffix == ".py":
+        assert block.run_by.startswith("tests/"), "no test: say which part of it this is"
+        assert takes_its_blocks(path.read_text("utf-8")), f"{block.run_by} does not call documents.run_by(__file__)"
+        assert block in documents.run_by(str(path))
+        return
+    there = {line for text in texts_that_run(path) for line in plain_lines(text)}
+    for line in plain_lines(block.script):
+        assert any(line in each for each in there), f"{block.run_by} has no line with {line!r}"
+
+
+@pytest.mark.parametrize(
+    ("source", "takes"),
+    [
+        ("(block,) = documents.run_by(__file__)", True),
+        ("# documents.run_by(__file__)", False),
+        ("documents.run_by('tests/other.py')", False),
+        ("documents.blocks(__file__)", False),
+    ],
+)
+def test_a_claim_is_no_call(source: str, takes: bool):
+    """Only a test that asks for its own blocks counts, not one that speaks of it."""
+    assert takes_its_blocks(source) == takes
+
+
+@pytest.mark.parametrize("block", [param for param in of_kind(*documents.KINDS) if param.values[0].part_of])
+def test_a_part_of_a_program_stands_there(block: Block):
+    """Line by line; a blank line in the block stands for what is left out."""
+    assert block.kind in documents.PROGRAMS, "commands are run"
+    there = "\n".join(line.strip() for line in text_of(block.part_of).splitlines())
+    for paragraph in block.text.strip().split("\n\n"):
+        assert "\n".join(line.strip() for line in paragraph.splitlines()) in there, (
+            f"not so in {block.part_of}:\n{paragraph}"
+        )
+
+
+@pytest.mark.parametrize("block", of_kind("dockerfile"))
+def test_dockerfiles_pass_the_linter(block: Block, tmp_path: Path):
+    """hadolint finds nothing in them."""
+    linter = Path(sys.executable).with_name("hadolint")
+    if not linter.exists():
+        pytest.skip("needs hadolint, of the group check")
+    path = tmp_path / "Dockerfile"
+    path.write_text(block.text, "utf-8")
+    ran = subprocess.run([linter, path], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -107,10 +157,9 @@ def test_commands_in_sentences_exist(page: Path):
 @pytest.mark.parametrize("block", of_kind("toml"))
 def test_settings_load(block: Block, tmp_path: Path):
     """As a configuration file; bundles and secrets need not be there."""
-    if not block.not_run:
-        path = tmp_path / "winnow.toml"
-        path.write_text(block.text, "utf-8")
-        assert load(path, []).kafka.input_topics
+    path = tmp_path / "winnow.toml"
+    path.write_text(block.text, "utf-8")
+    assert load(path, []).kafka.input_topics
 
 
 @pytest.mark.parametrize("block", [p for p in of_kind("toml") if p.values[0].page.name in LINTED])
@@ -213,19 +262,6 @@ def test_the_readme_tells_what_was_measured():
     ]
 
 
-def test_the_manifest_is_one_of_a_worker():
-    """Kubernetes: ports, probes and grace period are those that the worker has."""
-    (manifest,) = (yaml.safe_load(b.text) for b in BLOCKS if b.page.name == "kubernetes.md" and b.kind == "yaml")
-    pod = manifest["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    defaults = Settings()
-    assert container["ports"][0]["containerPort"] == defaults.serving.port
-    assert pod["terminationGracePeriodSeconds"] > defaults.shutdown.drain_ms / 1000 + CLOSING_GRACE
-    assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert {container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness")} == {"/healthz"}
-    parse(container["args"], complete=True)
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -299,6 +335,33 @@ def parse(arguments: Sequence[str], *, complete: bool) -> None:
         if not complete and "Missing" in type(refused).__name__:
             return
         raise AssertionError(f"{' '.join(map(str, arguments))}: {getattr(refused, 'message', refused)}") from refused
+
+
+def page_of(block: Block) -> str:
+    return str(block.page.relative_to(ROOT))
+
+
+def takes_its_blocks(source: str) -> bool:
+    """Whether a test calls `documents.run_by(__file__)`."""
+    return any(
+        isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"documents.run_by", "run_by"}
+        and [ast.unparse(argument) for argument in node.args] == ["__file__"]
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def texts_that_run(path: Path) -> list[str]:
+    """Of a page the blocks that run, of any other file all of it."""
+    if path.suffix != ".md":
+        return [path.read_text("utf-8")]
+    return [block.script for block in documents.blocks(path) if block.runs]
+
+
+def plain_lines(script: str) -> list[str]:
+    """Commands as they stand there, without comments and with single spaces."""
+    joined = re.sub(r"\s*\\\n\s*", " ", script)
+    return [" ".join(line.split()) for line in re.sub(r"(^|\s)#.*", "", joined).splitlines() if line.strip()]
 
 
 def headings(page: Path) -> set[str]:

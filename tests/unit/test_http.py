@@ -1,8 +1,10 @@
-"""Probes and metrics over a real socket on the loopback."""
+"""Probes, metrics and the page over a real socket on the loopback."""
 
 from __future__ import annotations
 
 import http.client
+import json
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,24 +17,29 @@ from worker.http import HttpServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
 
 class Site:
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.health = Health(self.clock)
-        registry = CollectorRegistry()
-        Counter("winnow_things", "Things.", registry=registry).inc(3)
-        self.server = HttpServer("127.0.0.1", 0, registry, self.health)
+        self.registry = CollectorRegistry()
+        Counter("winnow_things", "Things.", registry=self.registry).inc(3)
+        self.server = HttpServer("127.0.0.1", 0, self.registry, self.health)
         self.server.start()
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
+        status, answered, body = self.answer(path, method, **headers)
+        return status, answered.get("Content-Type", ""), body
+
+    def answer(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Message, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=10)
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode("utf-8", "replace")
         connection.close()
-        return answer.status, answer.headers.get("Content-Type", ""), body
+        return answer.status, answer.headers, body
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +54,7 @@ def site(served: Site) -> Site:
     """A worker that is starting; the server is one for all tests, because closing one takes half a second."""
     served.health.state, served.health.partitions = State.STARTING, 0
     served.health.beat()
+    served.health.started = False
     return served
 
 
@@ -91,12 +99,93 @@ def test_alive_means_that_the_loop_turns(site: Site):
     assert site.ask("/healthz")[0] == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/metrics/", "/../etc/passwd", "/healthz/x", "/metric"])
+def test_started_is_what_stays_so(site: Site):
+    """503 until the loop has begun to turn, 200 ever after, whatever becomes of it."""
+    assert site.ask("/startupz")[0::2] == (503, "starting\n")
+    site.health.beat()
+    site.clock.advance(STALLED_AFTER + 1)
+    assert site.ask("/startupz")[0::2] == (200, "started\n")
+
+
+@pytest.mark.parametrize("path", ["/status/", "/page.js", "/metrics/", "/../etc/passwd", "/healthz/x", "/metric"])
 def test_there_is_nothing_else(site: Site, path: str):
     """Any other path is 404 and says what there is."""
     status, _, body = site.ask(path)
     assert status == 404
     assert "/metrics" in body
+
+
+PATHS = ("/", "/status", "/model", "/metrics", "/healthz", "/readyz", "/startupz", "/nothing")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_answer_is_strict(site: Site, path: str):
+    """Kept by nobody, framed by nobody, guessed at by nobody; who serves it is not said in detail."""
+    _, headers, _ = site.answer(path)
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+    assert headers["Server"] == "winnow"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_head_is_get_without_a_body(site: Site, path: str):
+    """The same status, and the length that the body would have."""
+    status, headers, body = site.answer(path, "HEAD")
+    assert (status, body) == (site.ask(path)[0], "")
+    assert int(headers["Content-Length"]) > 0
+
+
+def test_the_page_its_view_and_the_card_are_served(site: Site):
+    """HTML and JSON; the view of a worker that has no metrics yet says that it starts."""
+    status, kind, body = site.ask("/?from=bookmark")
+    assert (status, kind) == (200, "text/html; charset=utf-8")
+    assert "<title>Winnow</title>" in body
+    status, kind, body = site.ask("/status")
+    assert (status, kind, json.loads(body)["verdict"]["state"]) == (200, "application/json", "starting")
+    assert site.ask("/model")[0::2] == (200, "null")
+
+
+def test_the_page_can_be_switched_off(site: Site):
+    """Then there are metrics and probes, and nothing is said of a page."""
+    server = HttpServer("127.0.0.1", 0, CollectorRegistry(), site.health, page=False)
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    for path in ("/", "/status", "/model"):
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (
+            404, b"There are /metrics, /startupz, /healthz and /readyz.\n",
+        )  # fmt: skip
+        connection.close()
+    server.close()
+
+
+def test_what_fails_is_told_and_the_rest_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch):
+    """A metric that cannot be collected: a sentence without what it holds, and the probes answer."""
+
+    def fails() -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(site.registry, "collect", fails)
+    status, _, body = site.ask("/metrics")
+    assert (status, body) == (500, "This failed with KeyError; the worker itself goes on.\n")
+    assert site.ask("/healthz")[0] == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET /status HTTP/1.0\r\n\r\n"])
+def test_who_hangs_up_or_says_nothing_disturbs_nobody(site: Site, capfd: pytest.CaptureFixture[str], sent: bytes):
+    """Half a request, a client that does not take its answer: others are answered at once, and nothing is logged."""
+    with socket.create_connection(("127.0.0.1", site.server.port)) as slow:
+        slow.sendall(sent)
+        assert site.ask("/healthz")[0] == 200
+    assert site.ask("/status")[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])

@@ -12,6 +12,7 @@ from tests.unit.loops import DEAD_TOMBSTONE, P0, P1, Heard, WatchedSource, fill,
 from worker.errors import BrokerError, DeliveryError, StageError, TopicError
 from worker.memory import MemoryLog
 from worker.pipeline.breaker import Breaker
+from worker.pipeline.lag import Lag
 from worker.pipeline.messages import Destination, Forward, Skip
 
 # Through and out
@@ -261,10 +262,46 @@ def test_the_observer_is_told_of_everything_once():
     assert sum(count for (count,) in heard.calls["consumed"]) == 10
     assert len(heard.calls["result"]) == 9
     assert [rejection.reason for (rejection,) in heard.calls["dead_letter"]] == ["invalid-json"]
-    assert [timestamp for timestamp, _ in heard.calls["delivered"]] == [None] * 9 + [17]
+    assert [timestamp for timestamp, *_ in heard.calls["delivered"]] == [None] * 9 + [17]
+    for stage in ("decoded", "encoded"):
+        assert sum(records for records, _ in heard.calls[stage]) == 10
     assert sum(len(batch.items) for (batch,) in heard.calls["closed"]) == 9
     assert len(heard.calls["ran"]) == len(heard.calls["closed"])
-    assert heard.calls["lag"] == [({P0: 0},)]
+    assert heard.calls["lag"] == [({P0: Lag(0, 0, 17)},)]
+
+
+def test_stages_are_timed_where_they_happen():
+    """Decoding a poll, encoding what is released together, and each message's way to its acknowledgement."""
+    clock, heard = TickingClock(tick=1.0), Heard()
+    on = bench(inline=True, clock=clock, observer=heard)
+    on.sink.acknowledging = False
+    fill(on.log, 3)
+    on.source.assign(P0)
+    on.turn_until(lambda: len(on.sink.sent) == 3)
+    clock.advance(100.0)
+    on.sink.acknowledging = True
+    on.turn_until(lambda: on.log.committed == {P0: 3})
+    assert [seconds for _, seconds in (*heard.calls["decoded"], *heard.calls["encoded"])] == [1.0, 1.0]
+    for _, since_polled, since_handed_over in heard.calls["delivered"]:
+        assert 100.0 < since_handed_over < since_polled < 200.0
+
+
+def test_lag_tells_what_is_done_and_what_is_committed_apart():
+    """A commit that is refused does not count, the messages are done with all the same."""
+    clock, heard = FakeClock(), Heard()
+    on = bench(inline=True, clock=clock, observer=heard)
+    fill(on.log, 4)
+    on.source.refusing = True
+    on.source.assign(P0)
+    turns(on, 4)
+    fill(on.log, 1)
+    inline(on).held = True
+    clock.advance(1.0)
+    turns(on, 1)
+    on.source.refusing = False
+    clock.advance(1.0)
+    turns(on, 1)
+    assert heard.calls["lag"] == [({P0: Lag(1, 5, None, 0.0)},), ({P0: Lag(1, 1, None, 1.0)},)]
 
 
 def test_texts_cut_by_characters_are_counted_and_marked():

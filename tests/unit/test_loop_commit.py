@@ -158,9 +158,13 @@ def test_partitions_pause_after_a_while_without_room_and_resume_with_it():
     turns(on, 3)
     assert on.source.paused
     assert heard.calls["state"][-1][1] is True
+    clock.advance(3.0)
+    turns(on, 1)
+    clock.advance(0.5)
     inline(on).held = False
     on.turn_until(lambda: on.log.committed == {P0: 600})
     assert not on.source.paused
+    assert sum(seconds for (seconds,) in heard.calls["paused"]) == 3.5
     assert [offset(o) for o in on.sink.results] == list(range(600))
 
 

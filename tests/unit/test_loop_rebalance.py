@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import structlog
 
-from tests.kit import TickingClock, bench
+from tests.kit import FakeClock, TickingClock, bench
 from tests.unit.loops import P0, P1, Heard, WatchedSource, fill, inline, offset, turns
 from worker.errors import DeliveryError
 from worker.health import State
+from worker.loop import PAUSE_AFTER
 from worker.memory import MemoryLog
+from worker.pipeline.batches import CloseReason
 
 # Rebalancing
 
@@ -118,6 +120,47 @@ def test_health_and_observer_hear_of_the_assignment():
         ("assigned", [P0, P1]),
         ("revoked", [P0]),
     ]
+
+
+def test_a_new_assignment_ends_the_count_of_a_pause():
+    """Partitions that come are not paused: what was paused until then counts, and nothing after it."""
+    clock, heard = FakeClock(), Heard()
+    on = bench(inline=True, clock=clock, in_flight=256, observer=heard)
+    inline(on).held = True
+    fill(on.log, 600)
+    on.source.assign(P0)
+    turns(on, 30)
+    clock.advance(PAUSE_AFTER)
+    turns(on, 2)
+    assert on.source.paused
+    clock.advance(2.0)
+    on.loop.assigned([P1])
+    clock.advance(0.5)
+    turns(on, 1)
+    assert sum(seconds for (seconds,) in heard.calls["paused"]) == 2.0
+
+
+def test_batches_that_a_revoke_closes_say_so():
+    """And not that the worker drains, which it does at its end."""
+    for end, reason in (("revoke", CloseReason.REBALANCE), ("drain", CloseReason.DRAIN)):
+        heard = Heard()
+        on = bench(inline=True, lanes=1, observer=heard)
+        fill(on.log, 3)
+        inline(on).held = True
+        on.source.assign(P0)
+        turns(on, 1)
+        fill(on.log, 3)
+        turns(on, 1)
+        for _ in range(4):
+            fill(on.log, 1, text="more words in one text of its own")
+            turns(on, 1)
+        inline(on).held = False
+        if end == "revoke":
+            on.source.revoke(P0)
+            turns(on, 1)
+        else:
+            on.loop.run(lambda: True)
+        assert heard.calls["closed"][-1][0].reason is reason
 
 
 # Draining

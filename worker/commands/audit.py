@@ -14,6 +14,7 @@ from rich.text import Text
 
 import worker.audit as auditing
 from worker.audit.report import FAULTS
+from worker.commands import consoles
 from worker.commands.moments import moment
 from worker.config import load
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from worker.audit import Figures, Report
     from worker.config import Settings
 
-WIDE = 200
-"""Columns where the output is no terminal."""
 ALWAYS = {
     "messages": "messages",
     "results": "results",
@@ -100,9 +99,7 @@ def _read(settings: Settings, options: auditing.Options) -> Report:
 
 def show(report: Report) -> None:
     """For people: a row a partition, what is of note, a verdict."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDE)
+    console = consoles.console()
     console.print(_table(report))
     console.print()
     for line in _notes(report):

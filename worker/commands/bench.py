@@ -17,6 +17,7 @@ from worker.capacity import measure, plan, writing
 from worker.capacity.machine import cpu
 from worker.capacity.machine import load as load_average
 from worker.capacity.rounds import BOUNDS, Budget, Shape, affordable, full, in_turns, lengths_up_to, shapes
+from worker.commands import consoles
 from worker.config import LoggingSettings, load
 from worker.demo import corpus
 from worker.errors import ConfigError
@@ -191,7 +192,7 @@ def _why(found: Found, options: Options) -> str:
 
 
 def _show(found: Found, options: Options) -> None:
-    console, processor = Console(highlight=False), cpu()
+    console, processor = consoles.console(), cpu()
     sets = ", ".join(processor.instruction_sets) or "none known"
     identity = found.model.identity
     console.print(f"{processor.model}, {found.model.lanes} cores usable; instruction sets {sets}")

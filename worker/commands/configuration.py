@@ -8,6 +8,7 @@ import orjson
 import typer
 
 from worker.config import Settings, environment_name, load, masked
+from worker.distribution import check_tracing
 from worker.kafka.registry import FORMATS
 
 if TYPE_CHECKING:
@@ -54,11 +55,32 @@ def lint(config: Path | None, assignments: list[str]) -> None:
 
     settings = load(config, assignments)
     check(settings)
-    registered = not {settings.input.format, settings.output.format}.isdisjoint(FORMATS)
-    if registered:
+    check_tracing(settings.tracing.enabled)
+    unchecked = ["the brokers", "the login"]
+    if not {settings.input.format, settings.output.format}.isdisjoint(FORMATS):
         check_registry(settings)
+        unchecked.append("the schema registry")
+    served, left = _bundle(settings)
     read = ", ".join(settings.kafka.input_topics)
     written = ", ".join(settings.result_topics)
-    typer.echo(f"The configuration is valid: {read} -> {written} as {settings.kafka.group_id!r}.")
-    unchecked = "the brokers, the login" + (", the schema registry" if registered else "")
-    typer.echo(f"Not checked: {unchecked} and the model's bundle; `winnow doctor` looks at those.")
+    typer.echo(f"The configuration is valid: {read} -> {written} as {settings.kafka.group_id!r}{served}.")
+    typer.echo(f"Not checked: {', '.join(unchecked)} and {left}; `winnow doctor` looks at those.")
+
+
+def _bundle(settings: Settings) -> tuple[str, str]:
+    """What is served, and what of the bundle was not looked at.
+
+    Raises:
+        BundleError: the bundle's folder is there, and no worker could serve what its manifest says.
+        ConfigError: the settings do not fit the bundle.
+    """
+    from worker.forms import topics
+    from worker.model import bundle as bundles
+    from worker.opening import bundle_folder, fit
+
+    folder = bundle_folder(settings.model.bundle)
+    if not folder.is_dir():
+        return "", f"the bundle, because there is no folder {folder} here"
+    fitting = fit(bundles.load(folder, digests=False), settings.model, settings.entities, settings.decision)
+    topics(settings, fitting)
+    return f", with the bundle {fitting.identity.name}", "the bundle's digests and graph"

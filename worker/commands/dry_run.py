@@ -14,8 +14,9 @@ from rich.text import Text
 
 from worker import rehearsal
 from worker.commands.classify import readable
+from worker.commands.consoles import console
 from worker.commands.moments import moment
-from worker.commands.showing_letters import console, printable
+from worker.commands.showing_letters import printable
 from worker.config import load
 from worker.errors import ConfigError
 from worker.forms import Forms

@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from worker.app import bundle_folder
+from worker.commands import consoles
 from worker.commands.classify import settings_for
 from worker.commands.extras import need
 from worker.errors import ConfigError
@@ -105,7 +106,7 @@ def evaluate(options: Options) -> None:
     elif options.as_json:
         typer.echo(orjson.dumps(one.document(), option=orjson.OPT_INDENT_2))
     else:
-        console = Console()
+        console = consoles.console(highlight=True)
         show_figures(console, one.answers, f"{one.title} on {options.data.name}", one.whole)
         if one.same_label is not None:
             console.print(f"{one.same_label:.2%} of the texts get the same label as from all layers.")
@@ -291,7 +292,7 @@ def _compare(one: Measured, two: Measured, as_json: bool) -> None:
         both = {"first": one.document(), "second": two.document(), "comparison": found.document()}
         typer.echo(orjson.dumps(both, option=orjson.OPT_INDENT_2))
         return
-    _show_comparison(Console(), one, two, found)
+    _show_comparison(consoles.console(highlight=True), one, two, found)
 
 
 def _show_comparison(console: Console, one: Measured, two: Measured, found: Comparison) -> None:

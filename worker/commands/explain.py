@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.commands.classify import STDIN, settings_for, standard_input
-from worker.commands.showing_letters import console, printable
+from worker.commands.consoles import console
+from worker.commands.showing_letters import printable
 from worker.errors import ConfigError, InvalidMessage
 from worker.explaining import Explainer
 from worker.pipeline.encode import described

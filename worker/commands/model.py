@@ -6,24 +6,25 @@ from typing import TYPE_CHECKING
 
 import orjson
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from worker.app import bundle_folder, open_model
+from worker.commands import consoles
 from worker.config import ModelSettings
 from worker.model import bundle as bundles
 from worker.model.words import counted
 
 if TYPE_CHECKING:
     from worker.model.bundle import Bundle
-    from worker.model.manifest import EarlyExit, Evaluation, Figures, Manifest, Quantization
+    from worker.model.manifest import EarlyExit, Evaluation, Figures, Manifest, Quantization, Reference
 
 
 def show(name: str, as_json: bool) -> None:
     bundle = bundles.load(bundle_folder(name))
     if not as_json:
-        Console(highlight=False).print(_page(bundle))
+        consoles.console().print(_page(bundle))
         return
     document = {
         "digest": bundle.digest,
@@ -61,6 +62,7 @@ def _facts(bundle: Bundle, manifest: Manifest) -> list[tuple[str, str]]:
         ("temperature", f"{manifest.temperature:g}"),
         ("max_length", f"{manifest.max_length} tokens"),
         ("early exit", _early_exit(manifest.early_exit)),
+        ("reference", _reference(manifest.reference)),
         ("size", f"{bundle.graph_bytes / 1e6:.1f} MB"),
         ("quantization", _quantization(manifest.quantization)),
         ("FP32 parts", ", ".join(manifest.quantization.fp32_parts)),
@@ -84,6 +86,13 @@ def _early_exit(found: EarlyExit | None) -> str:
         return f"{when}how often labels stay the same was not measured: winnow evaluate tells"
     texts = counted(found.texts, "validation text")
     return f"{when}of {texts} {found.left:.1%} left, and {found.agreement:.2%} had the same label"
+
+
+def _reference(found: Reference | None) -> str:
+    if found is None:
+        return ""
+    shares = ", ".join(f"{label} {share:.1%}" for label, share in found.labels.items())
+    return f"{counted(found.texts, 'text')}: {shares}"
 
 
 def _quantization(found: Quantization) -> str:

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from base64 import b64encode
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.commands.consoles import console
 from worker.commands.moments import precise, shown
 from worker.letters import CONNECT, OWN, SPRING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rich.console import Console
+
     from worker.commands.dlq import Found
     from worker.letters import Letter
 
-WIDE = 200
-"""Columns where the output is no terminal: whoever reads it then can cut it."""
-_FILLING = re.compile(r" +$", re.MULTILINE)
 MOST_CHARACTERS = 2_000
 """Of a value that are shown."""
 MOST_LINES = 20
@@ -47,30 +44,6 @@ class Counted:
         if when is not None:
             self.first = when if self.first is None else min(self.first, when)
             self.last = when if self.last is None else max(self.last, when)
-
-
-class _Trimmed:
-    """Standard output without the spaces with which tables are filled up to their width."""
-
-    @property
-    def encoding(self) -> str:
-        return sys.stdout.encoding
-
-    def write(self, text: str) -> int:
-        return sys.stdout.write(_FILLING.sub("", text))
-
-    def flush(self) -> None:
-        sys.stdout.flush()
-
-    def isatty(self) -> bool:
-        return False
-
-
-def console() -> Console:
-    on_terminal = Console()
-    if on_terminal.is_terminal:
-        return Console(highlight=False)
-    return Console(highlight=False, width=WIDE, file=cast("IO[str]", _Trimmed()))
 
 
 # Listing

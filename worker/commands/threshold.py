@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import orjson
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from worker.app import DEFAULT_BUNDLE, bundle_folder
+from worker.commands import consoles
 from worker.commands.evaluate import answered, labelled, serving_of, show_notes, show_settings
 from worker.commands.extras import need
 from worker.errors import ConfigError
@@ -20,6 +20,8 @@ from worker.model import bundle as bundles
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from rich.console import Console
 
     from worker.model.bundle import Bundle
     from worker.model.data import Fields
@@ -72,9 +74,10 @@ def threshold(options: Options) -> None:
         document = {**_document(bundle, chosen, options.write), **said}
         typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2))
         return
-    _show(Console(), bundle, chosen, options.write)
-    show_notes(Console(), answers)
-    show_settings(Console(), serving.changed())
+    console = consoles.console(highlight=True)
+    _show(console, bundle, chosen, options.write)
+    show_notes(console, answers)
+    show_settings(console, serving.changed())
     _show_replaced(replaced, options.write)
 
 

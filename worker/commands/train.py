@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from worker.commands import consoles
 from worker.commands.evaluate import show_figures, show_notes
 from worker.commands.extras import need
 
@@ -45,8 +46,9 @@ def train(wanted: dict[str, Any], fields: Fields) -> None:
     from worker.model.training.run import BUNDLE, HF, REPORT
 
     whole = trained.whole if trained.answers.left is not None else None
-    show_figures(Console(), trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}", whole)
-    show_notes(Console(), trained.answers)
+    to = consoles.console(highlight=True)
+    show_figures(to, trained.answers, f"{trained.bundle.manifest.name} on {trained.measured_on}", whole)
+    show_notes(to, trained.answers)
     _say_where(options.out, (HF, BUNDLE, REPORT))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from worker import cpu
+from worker import cgroup
 from worker.capacity.machine import cpu as this_cpu
-from worker.doctor import machine, members, registry, topics
+from worker.doctor import machine, members, registry, topics, tracing
 from worker.doctor.findings import Finding, Status, not_checked, ok, refused, worst
 from worker.errors import ConfigError, Fatal
 
@@ -35,6 +35,7 @@ def examine(settings: Settings, replicas: int, now_ms: float) -> Iterator[Findin
     """
     yield from local(settings)
     yield from registry.registered(settings)
+    yield from tracing.exporting(settings)
     yield from remote(settings, replicas, now_ms)
 
 
@@ -42,7 +43,7 @@ def local(settings: Settings) -> Iterator[Finding]:
     """What needs no broker."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield machine.instruction_set(this_cpu())
-    yield machine.cores(settings.model.lanes, affinity, cpu.quota_of(cpu.CGROUP))
+    yield machine.cores(settings.model.lanes, affinity, cgroup.quota_of(cgroup.CGROUP))
     yield machine.port(settings.serving)
     yield from machine.model(settings)
 

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from worker.kafka import clients
 from worker.kafka.transactions import REQUEST_TIMEOUT_MS, transactional_id
-from worker.sections import TRANSACTION_TIMEOUT_MS
+from worker.sections_kafka import TRANSACTION_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from worker.config import KafkaSettings, Settings

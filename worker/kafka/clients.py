@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from confluent_kafka import KafkaException
@@ -57,6 +58,11 @@ def _ours(kafka: KafkaSettings, on_error: Callable[[Any], None]) -> Properties:
         "topic.metadata.refresh.interval.ms": 10_000,
         "error_cb": on_error,
     }
+
+
+def member_name(kafka: KafkaSettings) -> str:
+    """What this worker is called among those of its group."""
+    return kafka.instance_id or kafka.group_instance_id or socket.gethostname()
 
 
 def consumer(kafka: KafkaSettings, on_error: Callable[[Any], None], on_commit: Callable[..., None]) -> Properties:

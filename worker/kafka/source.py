@@ -213,6 +213,10 @@ class KafkaSource:
                 ends[topic, number] = watermarks[1]
         return ends
 
+    def positions(self) -> Mapping[Partition, int]:
+        found = self._client.position(_entries(self._assigned))
+        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+
     def close(self) -> None:
         self._listener = None
         if self._consumer is not None:
@@ -275,9 +279,12 @@ class KafkaSource:
         log.debug("client error", error=error.name(), detail=error.str())  # librdkafka's own line has been logged
         self._raised = self._raised or faults.fatal(error)
 
-    def _on_commit(self, error: KafkaError | None, _: list[TopicPartition]) -> None:
+    def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
             self._guarded(self._refused, error)
+        elif self._listener is not None:
+            done = {(p.topic, p.partition): p.offset for p in partitions if p.error is None}
+            self._guarded(self._listener.committed, done)
 
 
 def _entries(partitions: Iterable[Partition]) -> list[TopicPartition]:

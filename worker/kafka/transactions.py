@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,11 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from worker.errors import BrokerError
-from worker.kafka import faults
+from worker.kafka import clients, faults
 from worker.kafka.reactions import LASTING, Reaction, ending, reaction
 from worker.kafka.writer import Writer, undeliverable
 from worker.ports import AbortNeeded, NotYet, RenewalNeeded
-from worker.sections import TRANSACTION_TIMEOUT_MS
+from worker.sections_kafka import TRANSACTION_TIMEOUT_MS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,7 +37,7 @@ _OF_THE_ABORT = {KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT}
 
 def transactional_id(kafka: KafkaSettings) -> str:
     """The prefix and a name of this worker that no other has."""
-    return f"{kafka.transactional_id_prefix}-{kafka.instance_id or kafka.group_instance_id or socket.gethostname()}"
+    return f"{kafka.transactional_id_prefix}-{clients.member_name(kafka)}"
 
 
 class KafkaTransactions:

@@ -28,6 +28,7 @@ import orjson
 from pydantic import ValidationError
 
 from worker.errors import BundleError
+from worker.model import consistency
 from worker.model.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
     LogitsOf = Callable[[list[str]], Sequence[np.ndarray] | np.ndarray]
 
-MODEL, TOKENIZER, CONFIG, MANIFEST = "model.onnx", "tokenizer.json", "config.json", "bundle.json"
+MODEL, TOKENIZER, CONFIG, MANIFEST = "model.onnx", "tokenizer.json", "config.json", consistency.MANIFEST
 EARLY, REST = "early.onnx", "rest.onnx"
 _GRAPHS = (MODEL, EARLY, REST)
 _COMPANIONS = ("README", "NOTICE", "LICENSE")
@@ -103,8 +104,12 @@ class Bundle:
         return self.sha256[:12]
 
 
-def load(path: Path) -> Bundle:
+def load(path: Path, *, digests: bool = True) -> Bundle:
     """Reads a bundle and checks every digest; the graph itself is not loaded.
+
+    Args:
+        path: the bundle's folder.
+        digests: False believes the manifest, and reads no graph.
 
     Raises:
         BundleError: a file is missing, unexpected or changed, or bundle.json cannot be used.
@@ -113,17 +118,10 @@ def load(path: Path) -> Bundle:
         raise BundleError(f"{path} is not a folder: name the folder that holds the bundle's {MANIFEST}.")
     manifest = _manifest(path)
     _check_names(path, manifest)
-    for name, expected in manifest.files.items():
-        content = (path / name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise BundleError(
-                f"{path / name} does not match its digest in {MANIFEST}: the file was changed after the bundle was "
-                "written; copy the bundle again."
-            )
-        if name in _GRAPHS:
-            _check_self_contained(content, path / name)
+    if digests:
+        _check_content(path, manifest)
     labels = _labels(path / CONFIG)
-    _check_fields(manifest, labels)
+    consistency.check(manifest, labels)
     return Bundle(path, manifest, labels)
 
 
@@ -192,7 +190,7 @@ def amend(bundle: Bundle, changes: Mapping[str, Any]) -> Bundle:
         BundleError: the manifest cannot be used or written; nothing was changed.
     """
     manifest = Manifest.model_validate({**bundle.manifest.model_dump(mode="json"), **changes})
-    _check_fields(manifest, bundle.labels)
+    consistency.check(manifest, bundle.labels)
     with _scratch(bundle.path) as folder:
         (folder / MANIFEST).write_bytes(_document(manifest))
         os.replace(folder / MANIFEST, bundle.path / MANIFEST)
@@ -328,6 +326,18 @@ def _check_names(path: Path, manifest: Manifest) -> None:
             raise BundleError(f"{found} does not belong to the bundle: remove it.")
 
 
+def _check_content(path: Path, manifest: Manifest) -> None:
+    for name, expected in manifest.files.items():
+        content = (path / name).read_bytes()
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise BundleError(
+                f"{path / name} does not match its digest in {MANIFEST}: the file was changed after the bundle was "
+                "written; copy the bundle again."
+            )
+        if name in _GRAPHS:
+            _check_self_contained(content, path / name)
+
+
 def _check_self_contained(model: bytes, path: Path) -> None:
     if _EXTERNAL_DATA in model:
         raise BundleError(f"{path} keeps weights in another file: save it as one file, without external data.")
@@ -345,36 +355,3 @@ def _labels(path: Path) -> tuple[str, ...]:
     if "" in labels:
         raise BundleError(f"{path} has no name for label {labels.index('')}: name it and write the bundle again.")
     return labels
-
-
-def _check_fields(manifest: Manifest, labels: tuple[str, ...]) -> None:
-    """Whether the manifest fits the labels, and itself."""
-    _check_exit(manifest)
-    for label in manifest.thresholds:
-        if label not in labels:
-            raise BundleError(f"{MANIFEST} has a threshold for {label!r}, which config.json does not name: correct it.")
-    for probe in manifest.probes:
-        count = len(probe.logits)
-        if count % len(labels) if manifest.task == "token" else count != len(labels):
-            raise BundleError(f"{MANIFEST} has a probe with {count} logits for {len(labels)} labels.")
-        if len(probe.early_logits) != (0 if manifest.early_exit is None else len(labels)):
-            raise BundleError(
-                f"{MANIFEST} has a probe with {len(probe.early_logits)} logits of an early head, which does not fit "
-                f"its early_exit and {len(labels)} labels: make the bundle again."
-            )
-
-
-def _check_exit(manifest: Manifest) -> None:
-    early = manifest.early_exit
-    if early is None:
-        return
-    if (manifest.task, manifest.activation) != ("single-label", "softmax"):
-        raise BundleError(
-            f"{MANIFEST} has early_exit for {manifest.task} with {manifest.activation}: only single-label with softmax "
-            "can leave early; make the bundle without it."
-        )
-    if early.layer >= early.layers:
-        raise BundleError(
-            f"{MANIFEST} has early_exit after layer {early.layer} of {early.layers}, where nothing is left to be "
-            "spared: make the bundle again with an earlier one."
-        )

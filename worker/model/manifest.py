@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
+from worker.pipeline.scores import SCORES
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -118,6 +120,22 @@ class EarlyExit(_Frozen):
     texts: int = 0
 
 
+class Reference(_Frozen):
+    """How labels and scores are distributed over texts that nothing was learnt from; those of a stream are compared.
+
+    Attributes:
+        texts: how many there were.
+        labels: the share of them that got a label; of several labels a text counts for each.
+        scores: of the texts that got a label, the shares whose score is not above each of `bounds`.
+        bounds: upper bounds of scores, ascending.
+    """
+
+    texts: PositiveInt
+    labels: dict[str, Share]
+    scores: dict[str, tuple[Share, ...]]
+    bounds: tuple[Share, ...] = SCORES
+
+
 class Manifest(_Frozen):
     """The content of bundle.json.
 
@@ -127,6 +145,7 @@ class Manifest(_Frozen):
         thresholds: the least score of a label, by its name; labels without one need none.
         max_length: tokens, special tokens included.
         early_exit: where the graph comes in two stages.
+        reference: what labels and scores a stream may be expected to get.
         probes: checked when the worker starts, each logit within `probe_tolerance`.
     """
 
@@ -143,6 +162,7 @@ class Manifest(_Frozen):
     early_exit: EarlyExit | None = None
     quantization: Quantization
     evaluation: tuple[Evaluation, ...] = ()
+    reference: Reference | None = None
     base_model: Source | None = None
     data: tuple[Source, ...] = ()
     probes: Annotated[tuple[Probe, ...], Field(min_length=1)]

@@ -74,20 +74,31 @@ class Stages:
 
     def __call__(self, rows: Sequence[Sequence[int]], batch: int = 8) -> tuple[np.ndarray, np.ndarray]:
         """Logits [rows, labels] in the order of `rows`: those of the early head, and those of all layers."""
-        both = np.stack(_by_length(rows, batch, self._work))
+        both = np.stack(_by_length(rows, batch, lambda part: np.stack(self._said(part)[:2], 1)))
         return both[:, 0], both[:, 1]
 
-    def _work(self, part: Sequence[Sequence[int]]) -> np.ndarray:
-        """[rows, 2, labels]."""
+    def states(self, rows: Sequence[Sequence[int]], batch: int = 16) -> tuple[list[np.ndarray], np.ndarray]:
+        """What an early head may learn from, in the order of `rows`.
+
+        Of each row the states that the first stage leaves, FP16 [tokens, hidden]; all layers' logits [rows, labels].
+        """
+
+        def work(part: Sequence[Sequence[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+            _, last, hidden = self._said(part)
+            return [(hidden[: len(row), i].astype(np.float16), last[i]) for i, row in enumerate(part)]
+
+        states, logits = zip(*_by_length(rows, batch, work), strict=True)
+        return list(states), np.stack(logits)
+
+    def _said(self, part: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits of the early head and of all layers [rows, labels], and the states between [tokens, rows, hidden]."""
         given = feeds(self._early, part, pad_id=self._pad_id)
         early, hidden = self._early.run(["logits", "hidden"], given)
         (last,) = self._rest.run(["logits"], {"hidden": hidden, "attention_mask": given["attention_mask"]})
-        return np.stack([early, last], 1)
+        return early, last, hidden
 
 
-def _by_length(
-    rows: Sequence[Sequence[int]], batch: int, work: Callable[[Sequence[Sequence[int]]], np.ndarray]
-) -> list[Any]:
+def _by_length(rows: Sequence[Sequence[int]], batch: int, work: Callable[[Sequence[Sequence[int]]], Any]) -> list[Any]:
     """What `work` says of each row, in the order of `rows`; it gets batches of similar length, on all cores."""
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     parts = [order[start : start + batch] for start in range(0, len(order), batch)]

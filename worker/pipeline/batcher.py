@@ -171,7 +171,7 @@ class StagedBatcher(Batcher):
             self._rest.add(item)
 
     def take(self, now: float, hurry: CloseReason | None = None) -> Batch | None:
-        at_once = None if hurry is CloseReason.DRAIN else hurry
+        at_once = None if hurry is not None and hurry.last else hurry
         batch = self._rest.take(now, at_once) or super().take(now, hurry) or self._rest.take(now, hurry)
         if batch is not None and batch.rest:
             self.bytes -= _bytes(batch.items)

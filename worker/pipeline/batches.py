@@ -47,6 +47,12 @@ class CloseReason(StrEnum):
     DEADLINE = "deadline"
     IDLE = "idle"
     DRAIN = "drain"
+    REBALANCE = "rebalance"
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing more is to come, so that only when the whole is done counts."""
+        return self in (CloseReason.DRAIN, CloseReason.REBALANCE)
 
 
 class Batch(NamedTuple):

@@ -12,18 +12,31 @@ its window: whatever happens later to its slots is ignored.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from worker.pipeline.messages import Outcome, Partition, Record
+    from worker.pipeline.messages import Headers, Outcome, Partition, Record
+
+
+class Progress(NamedTuple):
+    """How far a partition is."""
+
+    done: int
+    """The next offset to read after a restart, were everything committed that may be."""
+    committed: int
+    """The last one whose commit is known to have taken effect; before that, the first that was read."""
+    timestamp: int | None
+    """Milliseconds since the epoch: of the first record that is not done with, or, without one, of the last that is."""
+    arrived: float | None
+    """When the first record that is not done with was taken in; None without one."""
 
 
 class Slot:
     """The place of one record in its partition's window."""
 
-    __slots__ = ("arrived", "outcome", "record", "settled", "window")
+    __slots__ = ("arrived", "outcome", "record", "settled", "trace", "window")
 
     def __init__(self, record: Record, arrived: float, window: _Window) -> None:
         self.record = record
@@ -31,6 +44,8 @@ class Slot:
         self.window = window
         self.outcome: Outcome | None = None
         self.settled = False
+        self.trace: Headers | None = None
+        """The context that goes out with what is written of the record, in place of the record's own."""
 
     @property
     def dropped(self) -> bool:
@@ -39,7 +54,7 @@ class Slot:
 
 
 class _Window:
-    __slots__ = ("closed", "committed", "first", "last", "released", "waiting")
+    __slots__ = ("closed", "committed", "confirmed", "first", "last", "released", "timestamp", "waiting")
 
     def __init__(self, first: int) -> None:
         self.waiting: deque[Slot] = deque()
@@ -48,6 +63,8 @@ class _Window:
         self.first = first
         self.last = first - 1
         self.committed: int | None = first
+        self.confirmed = first
+        self.timestamp: int | None = None
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self.released)
@@ -111,7 +128,9 @@ class Ledger:
             return
         released = window.released
         while released and released[0].settled:
-            self._forget(released.popleft())
+            record = released.popleft().record
+            window.timestamp = record.timestamp
+            self._forget(record)
 
     def committable(self) -> dict[Partition, int]:
         """Per partition the next offset to read after a restart, where it is not the one that was last marked."""
@@ -133,6 +152,16 @@ class Ledger:
     def positions(self) -> dict[Partition, int]:
         """The next offset to read after a restart, for each partition that had a record."""
         return {p: _prefix_end(w) for p, w in self._windows.items()}
+
+    def progress(self) -> dict[Partition, Progress]:
+        """How far each partition is that had a record."""
+        return {p: _progress(w) for p, w in self._windows.items()}
+
+    def confirm(self, offsets: Mapping[Partition, int]) -> None:
+        """Commits have taken effect."""
+        for partition, offset in offsets.items():
+            if (window := self._windows.get(partition)) is not None:
+                window.confirmed = offset
 
     def mark_committed(self, offsets: Mapping[Partition, int]) -> None:
         for partition, offset in offsets.items():
@@ -166,23 +195,33 @@ class Ledger:
             self._finished.pop(window, None)
             given_up += len(window)
             for slot in (*window.waiting, *window.released):
-                self._forget(slot)
+                self._forget(slot.record)
             # Slots know their window: both would wait for the collector, with their messages.
             window.waiting.clear()
             window.released.clear()
         return given_up
 
-    def _forget(self, slot: Slot) -> None:
+    def _forget(self, record: Record) -> None:
         self.in_flight -= 1
-        self.bytes_in_flight -= _size(slot.record)
+        self.bytes_in_flight -= _size(record)
+
+
+def _first(window: _Window) -> Slot | None:
+    if window.released:
+        return window.released[0]
+    return window.waiting[0] if window.waiting else None
 
 
 def _prefix_end(window: _Window) -> int:
-    if window.released:
-        return window.released[0].record.offset
-    if window.waiting:
-        return window.waiting[0].record.offset
-    return window.last + 1
+    first = _first(window)
+    return window.last + 1 if first is None else first.record.offset
+
+
+def _progress(window: _Window) -> Progress:
+    first = _first(window)
+    if first is None:
+        return Progress(window.last + 1, window.confirmed, window.timestamp, None)
+    return Progress(first.record.offset, window.confirmed, first.record.timestamp, first.arrived)
 
 
 def _released_end(window: _Window) -> int:

@@ -171,6 +171,23 @@ def test_external_data_is_refused(tmp_path):
         ({"thresholds": {"eggs": 0.5}}, "a threshold for 'eggs', which config.json does not name"),
         ({"probes": []}, "probes: "),
         ({"probes": [{"text": "a", "logits": [1.0]}]}, "a probe with 1 logits for 2 labels"),
+        ({"reference": {"texts": 0, "labels": {}, "scores": {}}}, "reference.texts: Input should be greater than 0"),
+        ({"reference": {"texts": 1, "labels": {"eggs": 1}, "scores": {}}}, "does not name its label 'eggs'"),
+        ({"reference": {"texts": 1, "labels": {}, "scores": {"ham": [1]}}}, "'ham' needs one share for each of 8"),
+        (
+            {
+                "reference": {
+                    "texts": 1,
+                    "labels": {},
+                    "scores": {
+                        "ham": [0.5, 0.4],
+                    },
+                    "bounds": [0.1, 0.2],
+                }
+            },
+            "none below",
+        ),
+        ({"reference": {"texts": 1, "labels": {}, "scores": {}, "bounds": [0.5, 0.5]}}, "its bounds do not ascend"),
         ({"files": {}}, "must give the digests of model.onnx, tokenizer.json, config.json"),
     ],
 )

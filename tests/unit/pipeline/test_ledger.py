@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.kit import record
-from worker.pipeline.ledger import Ledger, Slot
+from worker.pipeline.ledger import Ledger, Progress, Slot
 from worker.pipeline.messages import Record, Rejection, Skip
 
 PARTITION = ("in", 0)
@@ -180,6 +180,26 @@ def test_a_partition_that_comes_back_starts_anew():
     (again,) = opened(ledger, 5)
     assert not again.dropped
     assert ledger.positions() == {PARTITION: 5}
+
+
+def test_progress_tells_what_is_done_committed_and_how_old_the_rest_is():
+    """Committed is what is known to be, from the first record on; the timestamp is the oldest unfinished one's."""
+    ledger = Ledger()
+    slots = [ledger.open(record(offset, timestamp=100 + offset), 3.0) for offset in (5, 6, 7)]
+    assert ledger.progress() == {PARTITION: Progress(5, 5, 105, 3.0)}
+    for slot in slots[:2]:
+        ledger.finish(slot, Skip())
+    ledger.release()
+    ledger.settle(slots[1])
+    assert ledger.progress() == {PARTITION: Progress(5, 5, 105, 3.0)}
+    ledger.settle(slots[0])
+    ledger.mark_committed({PARTITION: 7})
+    assert ledger.progress() == {PARTITION: Progress(7, 5, 107, 3.0)}
+    ledger.confirm({PARTITION: 7, ("gone", 0): 1})
+    ledger.finish(slots[2], Skip())
+    ledger.release()
+    ledger.settle(slots[2])
+    assert ledger.progress() == {PARTITION: Progress(8, 7, 107, None)}
 
 
 def test_bytes_in_flight_count_values_and_tombstones_weigh_nothing():

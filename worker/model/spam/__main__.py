@@ -8,7 +8,6 @@ Needs torch, and about forty minutes of two cores that compute in bfloat16, an h
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,13 +24,14 @@ from transformers import DistilBertConfig, DistilBertForSequenceClassification
 from worker.model.assemble import config_json, plain_tokenizer
 from worker.model.graph.architectures.families import EARLY_EXIT
 from worker.model.spam import card, making
+from worker.model.spam.early_head import with_early_head
 from worker.model.spam.texts import EXTRA, LABELS, augment, load_splits
 from worker.model.training import early_exit, encoder
-from worker.model.training.fine_tuning import Pair, Settings, encode, fine_tune, load_tensors
-from worker.model.training.frozen import fit_early_head
+from worker.model.training.fine_tuning import Pair, Settings, fine_tune, load_tensors
 from worker.model.training.objectives import Softmax
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from transformers import PreTrainedModel
@@ -44,7 +44,6 @@ _LENGTHS = ((64, 0.4), (128, 0.5), (256, 0.1))
 # How much the loss of the early head counts beside that of all layers. What the runs make of that head is not kept:
 # the mean of heads is not the head of the mean, so that one is trained alone.
 _EXIT_SHARE = 0.5
-_EARLY_HEAD = Settings(epochs=4, batch=64, rate=1.5e-3, layer_decay=1.0, seed=41)
 _DROPOUT = 0.1
 
 
@@ -151,14 +150,7 @@ class Runs:
         return model
 
     def _with_early_head(self, name: str, weights: Weights, rows: list[Labelled]) -> Weights:
-        """The same weights with an early head, trained alone on `rows` and a variant of each."""
-        model = self._model(weights, _EARLY_HEAD.seed)
-        rng = random.Random(_EARLY_HEAD.seed)
-        texts = [row.text for row in rows] + [augment(row, rng) for row in rows]
-        ids = encode(self._tokenizer, texts, making.MAX_LENGTH)
-        settings = replace(_EARLY_HEAD, precision=self._precision)
-        fit_early_head(model, ids, settings, partial(self._report, name))
-        return {k: v.detach().float().numpy() for k, v in model.state_dict().items()}
+        return with_early_head(self._base, weights, self._splits, rows, partial(self._report, name))
 
     def _trained(self, name: str, run: Run) -> Weights:
         start = self.mean(run.start) if run.start else self._base.tensors
@@ -207,7 +199,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the bundle is written.")] = making.DEFAULT,
     precision: Annotated[str, typer.Option(help="float32, or bfloat16 where the CPU has it.")] = "float32",
     keep: Annotated[Path | None, typer.Option(help="Keep finished runs here, and go on from them.")] = None,
-    early: Annotated[bool, typer.Option("--early-exit", help="Two stages: clear texts leave after the first.")] = False,
+    early: Annotated[bool, typer.Option("--early-exit/--one-stage", help="Clear texts leave after two layers.")] = True,
 ) -> None:
     """Train, quantize, measure and write the default bundle."""
     base, splits = encoder.minilm(), load_splits(data, Path(__file__).with_name(EXTRA))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -217,3 +217,41 @@ _CHANGES: tuple[tuple[Callable[[str, random.Random], str], float], ...] = (
     (_without_punctuation, 0.08),
     (_louder, 0.05),
 )
+
+
+def variants(rows: Iterable[Labelled], count: int, rng: random.Random) -> list[Labelled]:
+    """So many variants of each row, by `augment`."""
+    return [replace(row, text=augment(row, rng)) for row in rows for _ in range(count)]
+
+
+def distorted(rows: Sequence[Labelled], count: int, rng: random.Random) -> list[Labelled]:
+    """So many texts made of each row that nobody would have written, so that no label holds of them.
+
+    Variants of `rows`, which are of one channel, spliced with each other, cut, with other words, or with fewer. They
+    are for learning what another network says: there are more of them, and less clear ones, than of real texts.
+    """
+    words = [word for row in rows for word in row.text.split(" ")]
+
+    def change(row: Labelled) -> str:
+        own = augment(row, rng).split(" ")
+        way = rng.random()
+        if way < 0.35:
+            own = _part(own, rng) + _part(augment(rng.choice(rows), rng).split(" "), rng)
+        elif way < 0.6:
+            own = _part(_part(own, rng), rng)
+        elif way < 0.85:
+            share = rng.uniform(0.05, 0.4)
+            own = [rng.choice(words) if rng.random() < share else word for word in own]
+        else:
+            share = rng.uniform(0.1, 0.5)
+            own = [word for word in own if rng.random() > share]
+        return " ".join(own)
+
+    made = ((row, change(row)) for row in rows for _ in range(count))
+    return [replace(row, text=text) if text.strip() else row for row, text in made]
+
+
+def _part(words: list[str], rng: random.Random) -> list[str]:
+    """The beginning or the end, at least one word."""
+    at = rng.randrange(len(words))
+    return words[: at + 1] if rng.random() < 0.5 else words[at:]

@@ -1,24 +1,27 @@
-"""Training a head alone: the encoder runs once over the texts, and what it says of them is kept."""
+"""Training a head alone: the layers below run once over the texts, and what they say of them is kept."""
 
 from __future__ import annotations
 
 import random
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutputWithPooling, TokenClassifierOutput
+from transformers import PretrainedConfig
+from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput, TokenClassifierOutput
 
-from worker.model.training.early_exit import LikeTheLast, alone, answering, layer_of
-from worker.model.training.fine_tuning import Trainer, batches, outputs, padded
+from worker.model.training.early_exit import LikeTheLast, layer_of
+from worker.model.training.fine_tuning import Trainer, batches, outputs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from transformers import PreTrainedModel
 
+    from worker.model.training.early_exit import EarlyHead
     from worker.model.training.fine_tuning import Collate, Settings
 
 
@@ -109,23 +112,52 @@ def replaced(model: PreTrainedModel) -> Iterator[None]:
         setattr(model, prefix, encoder)
 
 
+class _OverStates(nn.Module):  # type: ignore[misc] # torch has no types where mypy runs
+    """An early head as `Trainer` takes a model; `logits` are those of all layers, then its own."""
+
+    def __init__(self, head: EarlyHead) -> None:
+        super().__init__()
+        self.head = head
+        self.config = PretrainedConfig(num_hidden_layers=0)
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor, last: torch.Tensor) -> SequenceClassifierOutput:
+        return SequenceClassifierOutput(logits=torch.cat([last, self.head(states, mask)], 1))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What an early head learns from of one text: `states` [tokens, hidden], and the logits of all layers [labels]."""
+
+    states: np.ndarray
+    last: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+
+def _seen(rows: Sequence[Seen]) -> dict[str, torch.Tensor]:
+    longest = max(map(len, rows))
+    states = torch.zeros(len(rows), longest, rows[0].states.shape[1])
+    mask = torch.zeros(len(rows), longest)
+    for i, row in enumerate(rows):
+        states[i, : len(row)] = torch.from_numpy(row.states)
+        mask[i, : len(row)] = 1
+    return {"states": states, "mask": mask, "last": torch.from_numpy(np.stack([row.last for row in rows]))}
+
+
 def fit_early_head(
-    model: PreTrainedModel,
-    rows: Sequence[Sequence[int]],
-    settings: Settings,
-    report: Callable[[int, int, float], None],
+    head: EarlyHead, seen: Sequence[Seen], settings: Settings, report: Callable[[int, int, float], None]
 ) -> None:
-    """Trains the early head of a model alone, on token ids that the model runs over once.
+    """Trains an early head alone to say what all layers say.
 
     `report` is called after each step with the step, the number of steps, and the loss of that step.
     """
-    kept = encoded(model, rows, padded, settings.precision, whole=False)
-    steps = settings.epochs * -(-len(rows) // settings.batch)
+    lengths = [len(row) for row in seen]
+    steps = settings.epochs * -(-len(seen) // settings.batch)
     torch.manual_seed(settings.seed)
-    with alone(model), replaced(model), answering(model):
-        trainer = Trainer(model, LikeTheLast(), settings, steps, collate)
-        for epoch in range(settings.epochs):
-            for batch in batches([len(row) for row in rows], settings.batch, random.Random(f"{settings.seed}:{epoch}")):
-                loss = trainer.learn([kept[i] for i in batch], batch)
-                report(trainer.step, steps, loss)
-        trainer.finish(trainer.average())
+    trainer = Trainer(_OverStates(head), LikeTheLast(), settings, steps, _seen)
+    for epoch in range(settings.epochs):
+        for batch in batches(lengths, settings.batch, random.Random(f"{settings.seed}:{epoch}")):
+            loss = trainer.learn([seen[i] for i in batch], batch)
+            report(trainer.step, steps, loss)
+    trainer.finish(trainer.average())

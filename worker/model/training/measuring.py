@@ -11,6 +11,7 @@ from worker.model import bundle
 from worker.model.evaluation import answers as judging
 from worker.model.evaluation import measure, threshold
 from worker.model.evaluation.predict import Predictor
+from worker.model.evaluation.reference import has_reference, reference
 from worker.model.evaluation.serving import Serving
 from worker.model.importing import leaving
 from worker.model.importing.gate import NEAR
@@ -53,7 +54,11 @@ def measured(made: Bundle, texts: Corpus, fitting: Fitting, watcher: Watcher) ->
         texts.task, texts.labels, held, fitting.logits(held),
         temperature=manifest.temperature, thresholds=manifest.thresholds,
     )  # fmt: skip
-    made = bundle.amend(made, {"evaluation": [*manifest.evaluation, _evaluation(name, whole, fp32, found)]})
+    changes: dict[str, Any] = {"evaluation": [*manifest.evaluation, _evaluation(name, whole, fp32, found)]}
+    if has_reference(texts.task):
+        watcher.phase("noting labels and scores on validation", len(texts.validation))
+        changes["reference"] = reference(made, texts.validation, told=watcher.step).model_dump(mode="json")
+    made = bundle.amend(made, changes)
     return Trained(made, found, name, fp32, fitting.history, whole)
 
 

@@ -56,3 +56,19 @@ def as_torch_names_it(held):
         for i, name in enumerate(node.input):
             node.input[i] = names.get(name, name)
     return model
+
+
+def traced(folder):
+    """A folder with a graph as torch traces it, and the graph.
+
+    The position table of our own graph already holds the token types, so it is exact with these at zero.
+    """
+    held = checkpoints.tensors()
+    held["bert.embeddings.token_type_embeddings.weight"][:] = 0
+    optimum(folder)
+    model = as_torch_names_it(held)
+    for name in ("position", "token_type"):
+        name = f"bert.embeddings.{name}_embeddings.weight"
+        model.graph.initializer.append(onnx.numpy_helper.from_array(held[name], name))
+    checkpoints.save_graph(folder / "model.onnx", model)
+    return folder, model

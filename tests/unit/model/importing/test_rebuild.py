@@ -1,28 +1,18 @@
 """Our own graph of the weights of another one, proven to compute the same."""
 
-import onnx
 import orjson
 import pytest
 
 from tests.unit.model import checkpoints
-from tests.unit.model.importing.making import as_torch_names_it, imported, int8_graph, optimum
+from tests.unit.model.importing import making
+from tests.unit.model.importing.making import imported, int8_graph, optimum
 from worker.errors import BundleError, ConfigError
 
 
 @pytest.fixture
 def traced(tmp_path):
-    """A folder with a graph as torch traces it, and the graph.
-
-    The position table of our own graph already holds the token types, so it is exact with these at zero.
-    """
-    held = checkpoints.tensors()
-    held["bert.embeddings.token_type_embeddings.weight"][:] = 0
-    folder, model = optimum(tmp_path / "m"), as_torch_names_it(held)
-    for name in ("position", "token_type"):
-        name = f"bert.embeddings.{name}_embeddings.weight"
-        model.graph.initializer.append(onnx.numpy_helper.from_array(held[name], name))
-    checkpoints.save_graph(folder / "model.onnx", model)
-    return folder, model
+    """A folder with a graph as torch traces it, and the graph."""
+    return making.traced(tmp_path / "m")
 
 
 def test_rebuild_makes_our_graph_of_the_weights_of_another(traced, tmp_path):

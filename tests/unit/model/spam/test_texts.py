@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.model.spam import texts as spam_data
-from worker.model.spam.texts import Labelled, augment, groups
+from worker.model.spam.texts import Labelled, augment, distorted, groups
 
 OFFER = "Congratulations you have won a prize of 1000 pounds call 0900 1234 now to claim it today"
 
@@ -72,6 +72,26 @@ def test_augmenting_never_loses_the_text(text, channel, label, seed):
     found = augment(row, random.Random(seed))
     assert found.strip() or not text.strip()
     assert found == augment(row, random.Random(seed))
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5), st.integers(0, 1000))
+def test_distorted_texts_are_as_many_as_asked_for_and_never_empty(texts, seed):
+    """Made of the words of their channel alone; the same draw gives the same ones."""
+    rows = [Labelled(text, 0, "comments") for text in texts]
+    found = distorted(rows, 4, random.Random(seed))
+    assert len(found) == 4 * len(rows)
+    assert all(made.text.strip() or not rows[i // 4].text.strip() for i, made in enumerate(found))
+    assert found == distorted(rows, 4, random.Random(seed))
+
+
+def test_distorted_texts_are_mostly_others():
+    """Spliced, cut, with other words or with fewer: what a label of the original says nothing about."""
+    rows = [Labelled(" ".join(f"{word}{n}" for word in OFFER.split()), 1, "sms") for n in range(20)]
+    made = distorted(rows, 10, random.Random(0))
+    originals = {row.text for row in rows}
+    assert sum(row.text not in originals for row in made) > 180
+    lengths = [len(row.text.split()) for row in made]
+    assert min(lengths) < len(OFFER.split()) / 2 < len(OFFER.split()) < max(lengths)
 
 
 def test_own_texts_are_none_of_the_collections():

@@ -234,6 +234,8 @@ def test_int8_is_judged_on_validation_texts_alone(tmp_path, encoders):
     count = orjson.loads((tmp_path / "out/training.json").read_bytes())["texts"]["validation"]
     assert manifest.quantization.against_fp32.texts == manifest.evaluation[0].texts == count == 24
     assert manifest.evaluation[0].note == "validation texts, which neither training nor calibration saw"
+    assert manifest.reference.texts == count
+    assert sum(manifest.reference.labels.values()) == pytest.approx(1)
 
 
 def test_thresholds_of_labels_with_few_texts_are_left_and_told(tmp_path, encoders):

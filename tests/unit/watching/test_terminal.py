@@ -1,0 +1,104 @@
+"""A view in a terminal: wide, narrow, well and not."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from tests.unit.watching.looks import Looked
+from worker.watching.history import Point
+from worker.watching.terminal import BLOCKS, bar, course, overview, render
+
+URL = "http://127.0.0.1:9464"
+
+
+def drawn(renderable: object, width: int, height: int = 40) -> str:
+    console = Console(file=io.StringIO(), width=width, height=height)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def worked(**options: object) -> Looked:
+    looked = Looked(**options)
+    looked.scene.assign(12)
+    looked.scene.work(300, dead={"invalid-json": 2})
+    looked.look()
+    looked.scene.work(300, dead={"invalid-json": 1})
+    looked.scene.lag({number: number for number in range(12)})
+    return looked
+
+
+@pytest.mark.parametrize("width", [30, 60, 100, 200])
+def test_it_fits_its_terminal(width: int):
+    """No line is wider, however narrow it is, and the figures are there."""
+    view = worked().after(10.0)
+    text = drawn(render(URL, view, width, 40), width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    for word in ("Well.", "30/s", "66", "ham"):
+        assert word in text
+
+
+def test_what_is_wrong_stands_above_with_its_runbook():
+    """In words, not by colour alone."""
+    looked = worked()
+    looked.metrics.connected(False)
+    text = drawn(render(URL, looked.after(10.0), 100, 40), 100)
+    assert "✖ No broker is there." in text
+    assert "docs/operations.md#no-broker" in text
+    assert "WinnowBrokerDisconnected" in text
+
+
+def test_a_worker_that_has_gone_is_said_at_once():
+    """Above the last figures."""
+    text = drawn(render(URL, worked().after(10.0), 100, 40, "Nothing answers. Heard last 5 s ago."), 100)
+    assert "✖ No answer. Nothing answers. Heard last 5 s ago." in text
+    assert "Well." not in text
+    assert "30/s" in text
+
+
+def test_long_lists_end_with_a_number():
+    """Of partitions and labels those that do not fit."""
+    looked = Looked([f"label-{number}" for number in range(30)])
+    looked.scene.assign(200)
+    looked.scene.lag({number: number for number in range(200)})
+    looked.scene.work(3_000)
+    text = drawn(render(URL, looked.look(), 120, 40), 120)
+    assert "messages 199" in text
+    assert "and 188 partitions more" in text
+
+
+def test_a_view_without_anything_is_drawn():
+    """Of a worker that loads its model."""
+    assert "Starting." in drawn(render(URL, Looked(empty=True, up=1.0).look(), 100, 24), 100)
+
+
+def test_names_are_no_markup():
+    """A topic or a label in brackets is shown as it is."""
+    looked = Looked(["[red]", "[/]"])
+    looked.scene.assign(1, topic="[bold]x")
+    looked.scene.lag({0: 5}, topic="[bold]x")
+    looked.scene.work(50)
+    text = drawn(render(URL, looked.look(), 100, 40), 100)
+    assert "[red]" in text
+    assert "[bold]x 0" in text
+
+
+def test_the_course_is_drawn_in_blocks():
+    """The largest is full; nothing is drawn of nothing."""
+    assert course([Point(1.0, 0.0), Point(2.0, 5.0), Point(3.0, 10.0)]) == f"{BLOCKS[0]}{BLOCKS[4]}{BLOCKS[-1]}"
+    assert course([]) == course([Point(1.0, 0.0)]) == ""
+    assert bar(0.5, 4).plain == "━━──"
+
+
+def test_several_workers_have_a_line_each():
+    """Those that do not answer, too; the last line has them together."""
+    view = worked().after(10.0)
+    text = drawn(
+        overview([(URL, view, ""), ("http://a:1", None, "Nothing answers."), ("http://b:2", view, "Gone.")]), 120
+    )
+    assert "1 of 3 workers answer; 30/s, 66 wait." in text
+    assert "✖ Nothing answers." in text
+    assert "✖ Gone." in text

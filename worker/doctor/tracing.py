@@ -1,0 +1,34 @@
+"""Traces, where they are wanted: whether the extra is there, and spans get through to the collector."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.distribution import check_tracing
+from worker.doctor.findings import Finding, ok, refused, warning
+from worker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.config import Settings
+
+MEND = "Check OTEL_EXPORTER_OTLP_ENDPOINT and its like, and that the collector takes OTLP."
+
+
+def exporting(settings: Settings) -> Iterator[Finding]:
+    """Nothing where nothing is traced; an exporter that does not get through loses spans, and no message."""
+    if not settings.tracing.enabled:
+        return
+    try:
+        check_tracing(True)
+        from worker.tracing import gets_through
+
+        through = gets_through()
+    except ConfigError as error:
+        yield refused("tracing", error, MEND)
+        return
+    if through:
+        yield ok("tracing", "The exporter of spans gets through.")
+    else:
+        yield warning("tracing", "The exporter of spans does not get through: they would be lost.", MEND)
