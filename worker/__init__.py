@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Classified", "Classifier", "__version__"]
 __version__ = "0.1.0"
+
+# onnxruntime reports to its maker unless this is there before it is imported; its own switch comes after a report.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 def __getattr__(name: str) -> object:

@@ -48,6 +48,8 @@ PAUSE_AFTER = 1.0
 """Seconds without room after which partitions are paused and polled rather than left alone."""
 BEHIND_FOR = 1.0
 """Seconds for which a worker that had no room counts as one with a backlog."""
+LAST_COMMITS = 50
+"""Times the last commit is tried where it is refused, `IDLE_WAIT` apart: a rebalance takes its members' time to end."""
 
 
 class Bounds(NamedTuple):
@@ -112,6 +114,7 @@ class Loop:
         self._paused = False
         self._paused_since = 0.0
         self._last_commit = clock()
+        self._refused = False
         self._reporter = Reporter(source, self._ledger, observer, health, clock())
         self._crowded = float("-inf")
         self._assigned: dict[Partition, None] = {}
@@ -316,13 +319,25 @@ class Loop:
         log.info("draining", in_flight=self._ledger.in_flight)
         deadline = self._clock() + self._bounds.drain
         self._settle_all(None, deadline)
-        self._delivery.finish(None)
+        self._commit_last(deadline)
         given_up = self._ledger.drop(list(self._assigned))
         if given_up:
             log.warning("the drain budget is spent; what is in flight will be delivered again", messages=given_up)
         self._source.close()
         self._delivery.close()
         self._lanes.close(max(0.0, deadline - self._clock()))
+
+    def _commit_last(self, deadline: float) -> None:
+        """Commit what is settled; a group that rebalances refuses until this member has polled that to its end."""
+        for trial in range(LAST_COMMITS):
+            self._refused = False
+            self._delivery.finish(None)
+            if not self._refused or self._clock() >= deadline:
+                return
+            if not trial:
+                self._source.pause()
+            self._health.beat()
+            self._source.poll(POLL_LIMIT, IDLE_WAIT)  # what comes is not taken in: whoever has it next reads it
 
     def _settle_all(self, partitions: Sequence[Partition] | None, deadline: float) -> None:
         hurry = CloseReason.DRAIN if partitions is None else CloseReason.REBALANCE
@@ -346,6 +361,7 @@ class Loop:
         self._give_up("revoked", partitions, started)
 
     def refused(self) -> None:
+        self._refused = True
         self._ledger.unmark_committed()
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:

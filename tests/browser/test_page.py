@@ -13,6 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.browser.conftest import DESKTOP, PHONE, Visitor, until
 from tests.scenes import Scene
+from worker.model import bundle as bundles
+from worker.opening import DEFAULT_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +85,10 @@ def test_its_numbers_are_those_of_the_metrics(visitor: Visitor, served: Callable
         for reason in rest
     }
     assert {row[0] for row in cells(page, "drift")} == {"ham", "spam"}
-    assert page.locator("#model-name").inner_text() == "winnow-spam"
-    assert "spam 0.78" in facts(page, "model-facts")["Thresholds"]
+    page.wait_for_selector("#model", state="visible")
+    manifest = bundles.load(DEFAULT_BUNDLE).manifest
+    assert page.locator("#model-name").inner_text() == manifest.name
+    assert f"spam {manifest.thresholds['spam']}" in facts(page, "model-facts")["Thresholds"]
 
 
 def test_it_changes_by_itself(visitor: Visitor, served: Callable[[Scene], Site], scene: Scene):

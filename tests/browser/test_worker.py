@@ -47,6 +47,7 @@ def test_a_worker_shows_what_it_does(visitor: Visitor, mock_cluster: MockCluster
         until(page, f"{counts}?.textContent === '{MESSAGES}'", 20.0)
         until(page, "document.getElementById('title').textContent === 'Well.'", 20.0)
         assert page.locator("#reasons tbody tr").inner_text().split() == ["invalid-json", "decode", "4", "4"]
+        page.wait_for_selector("#model", state="visible")
         assert page.locator("#model-name").inner_text() == "winnow-spam"
         assert page.locator("#model-digest").inner_text() in worker.get("/metrics")
         assert "group page" in page.locator("#who").inner_text()

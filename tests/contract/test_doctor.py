@@ -102,7 +102,7 @@ def replicas(site: Site, number: int) -> None:
 
 
 def damaged_bundle(site: Site) -> None:
-    with (site.bundle() / "model.onnx").open("ab") as file:
+    with (site.bundle() / "rest.onnx").open("ab") as file:
         file.write(b"\0")
 
 

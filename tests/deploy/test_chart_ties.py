@@ -178,6 +178,8 @@ def test_names_of_workers(workload_kind: str):
     assert names(exactly) == {"GROUP_INSTANCE_ID" if stateful else "INSTANCE_ID"}
     assert names({"workload": workload_kind}) == ({"GROUP_INSTANCE_ID"} if stateful else set())
     assert names({**exactly, "statefulSet": {"staticMembership": False}}) == {"INSTANCE_ID"}
+    doctor = only(of_values(exactly), "Pod")["spec"]["containers"][0]
+    assert "env" not in doctor, "it is no worker, and speaks for all of them"
 
 
 def test_keda_asks_for_what_the_worker_reads():

@@ -25,7 +25,11 @@ def api_server() -> Iterator[dict[str, str]]:
     """
     installed("core")
     with tempfile.TemporaryDirectory(prefix="winnow-kube-run-") as folder:
-        environment = os.environ | {"KUBE_RUN": folder, "KUBE_PORT": str(_three_ports())}
+        environment = os.environ | {
+            "KUBE_RUN": folder,
+            "KUBE_PORT": str(_three_ports()),
+            "KUBE_OWNER": str(os.getpid()),
+        }
         try:
             output(CLUSTER, "api", env=environment, seconds=120)
             yield environment | {

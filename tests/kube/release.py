@@ -131,9 +131,10 @@ class Release:
     def uninstall(self) -> None:
         self._helm("uninstall", self.name)
 
-    def test(self) -> None:
+    def test(self) -> str:
+        """What the tests of the chart say."""
         timeout = f"{READY_SECONDS:.0f}s"
-        self.kubernetes.helm("-n", self.namespace, "test", self.name, "--logs", "--timeout", timeout)
+        return self.kubernetes.helm("-n", self.namespace, "test", self.name, "--logs", "--timeout", timeout)
 
     def _helm(self, verb: str, *arguments: str) -> None:
         waiting = ("--wait", "--timeout", f"{READY_SECONDS:.0f}s")

@@ -112,10 +112,13 @@ def test_a_bundle_baked_in(image: str, container: Container, tmp_path: Path, tmp
     (tmp_path / "Dockerfile").write_text(block.text.replace("winnow:0.1.0", f"docker.io/library/{image}"))
     policy = ["--signature-policy", str(WORK / "policy.json")]
     output(CLUSTER, "buildah", "bud", "--pull-never", *policy, "-t", "docker.io/library/baked:test", str(tmp_path))
-    with unpacked("baked:test", tmp_path_factory.mktemp("baked")) as baked:
-        shown = baked.run("config", "show", "--json")
-        assert json.loads(shown.stdout)["model"]["bundle"] == "/bundle"
-        assert baked.run("model", "verify", "/bundle").returncode == 0
+    try:
+        with unpacked("baked:test", tmp_path_factory.mktemp("baked")) as baked:
+            shown = baked.run("config", "show", "--json")
+            assert json.loads(shown.stdout)["model"]["bundle"] == "/bundle"
+            assert baked.run("model", "verify", "/bundle").returncode == 0
+    finally:
+        output(CLUSTER, "buildah", "rmi", "docker.io/library/baked:test")
 
 
 def test_sigterm_as_the_first_process(container: Container, step: Callable[..., Step]):

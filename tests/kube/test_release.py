@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -111,8 +112,10 @@ def test_metrics(play, row):
 
 def test_doctor(play, row):
     """`helm test` runs `winnow doctor` in a pod of its own, which finds nothing wrong."""
-    row(6, "helm test: winnow doctor")
-    play.release.test()
+    made = row(6, "helm test: winnow doctor")
+    said = play.release.test()
+    (made.figures["it says"],) = re.findall(r"^\d+ ok.*$", said, re.MULTILINE)
+    assert "problem" not in said
 
 
 def test_rolling_update(play, row, tmp_path):

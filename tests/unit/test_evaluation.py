@@ -42,9 +42,8 @@ def relabelled(folder, labels, thresholds):
     files = {name: (folder / name).read_bytes() for name in loaded.manifest.files} | {
         bundles.CONFIG: orjson.dumps(config)
     }
-    bundles.replace(
-        folder, files, loaded.manifest.model_dump(mode="json", exclude={"files"}) | {"thresholds": thresholds}
-    )
+    kept = loaded.manifest.model_dump(mode="json", exclude={"files", "reference"})
+    bundles.replace(folder, files, kept | {"thresholds": thresholds})
     return folder
 
 
@@ -110,7 +109,10 @@ def test_figures_of_a_chosen_threshold_are_those_that_evaluate_gives(data, tmp_p
     other = tmp_path / "other"
     shutil.copytree(DEFAULT_BUNDLE, other)
     bundles.amend(bundles.load(other), {"thresholds": {"ham": 0.9, "spam": 0.9}})
-    assert bundles.load(other).manifest.evaluation
+    run("model", "reference", other, data, "--write")
+    before = bundles.load(other).manifest
+    assert before.evaluation
+    assert before.reference
     arguments = ("threshold", other, data, "--label", "spam", "--recall", "1")
     assert "which compete: ham (0.9). --write takes them out." in " ".join(run(*arguments).split())
     found = orjson.loads(run(*arguments, "--write", "--json"))
@@ -118,6 +120,7 @@ def test_figures_of_a_chosen_threshold_are_those_that_evaluate_gives(data, tmp_p
     manifest = bundles.load(other).manifest
     assert manifest.thresholds == {"spam": found["labels"]["spam"]["threshold"]}
     assert manifest.evaluation == ()
+    assert manifest.reference is None
     assert "none; winnow evaluate measures them" in run("model", "show", other)
     chosen, then = found["labels"]["spam"], orjson.loads(run("evaluate", other, data, "--json"))["labels"]["spam"]
     assert then["decided"] == chosen["given"]
@@ -323,13 +326,15 @@ def test_labels_are_no_markup(data, tmp_path):
     assert "[/spam]" in run("threshold", other, rows, "--recall", "1")
 
 
-def test_several_labels_are_parted_in_a_column_of_any_name(tmp_path):
+def test_several_labels_are_parted_in_a_column_of_any_name(tmp_path, monkeypatch):
     """Because the bundle gives several; and what is not there is named with what is."""
-    bundle = relabelled(tmp_path / "several", {"0": "ham", "1": "spam"}, {})
-    loaded = bundles.load(bundle)
-    fields = loaded.manifest.model_dump(mode="json", exclude={"files"})
-    files = {name: (bundle / name).read_bytes() for name in loaded.manifest.files}
-    bundles.replace(bundle, files, fields | {"task": "multi-label", "activation": "sigmoid", "evaluation": []})
+    monkeypatch.setitem(random_bundle.SIZES, "tiny", {"dim": 32, "hidden_dim": 64, "n_layers": 1, "n_heads": 2})
+    made = random_bundle.write(tmp_path / "several", "tiny")
+    config = orjson.loads((made.path / bundles.CONFIG).read_bytes()) | {"id2label": {"0": "ham", "1": "spam"}}
+    fields = made.manifest.model_dump(mode="json", exclude={"files"})
+    files = {name: (made.path / name).read_bytes() for name in made.manifest.files}
+    files[bundles.CONFIG] = orjson.dumps(config)
+    bundle = bundles.replace(made.path, files, fields | {"task": "multi-label", "activation": "sigmoid"}).path
     table = tmp_path / "ml.csv"
     rows = ("a prize to claim,ham|spam", "see you at lunch,ham", "free prize now,spam", "ok,")
     table.write_text("\n".join(["title,tags", *rows]), "utf-8")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tests.kit import FakeClock, bench
 from tests.unit.loops import P0, P1, Heard, WatchedSource, fill, inline, message, offset, turns
-from worker.loop import PAUSE_AFTER, POLL_LIMIT
+from worker.loop import LAST_COMMITS, PAUSE_AFTER, POLL_LIMIT
 from worker.memory import MemoryLog, MemorySource
 
 if TYPE_CHECKING:
@@ -98,6 +98,51 @@ def test_a_refused_commit_is_tried_again_though_nothing_new_comes():
     clock.advance(1.0)
     turns(on)
     assert len(source.commits) == 3
+
+
+class _Rebalancing(WatchedSource):
+    """Refuses commits until it has been polled so often, as a group does whose members have to join again."""
+
+    def __init__(self, log: MemoryLog, polls: int) -> None:
+        super().__init__(log)
+        self.polls = polls
+
+    def poll(self, limit, timeout):
+        if self.refusing:
+            self.polls -= 1
+            self.refusing = self.polls > 0
+        return super().poll(limit, timeout)
+
+
+def test_the_last_commit_waits_for_the_end_of_a_rebalance():
+    """A worker that drains while its group rebalances commits once that has ended, and takes nothing more in."""
+    log = MemoryLog()
+    source = _Rebalancing(log, polls=3)
+    on = bench(inline=True, clock=FakeClock(), log=log, source=source, commit_interval=60.0)
+    fill(log, 3)
+    source.assign(P0)
+    turns(on)
+    fill(log, 2)
+    source.refusing = True
+    on.loop.run(lambda: True)
+    assert log.committed == {P0: 3}
+    assert len(source.commits) == 4
+    assert len(on.sink.results) == 3
+
+
+def test_a_last_commit_that_stays_refused_is_given_up():
+    """Nobody is waited for for ever: the messages will be delivered again."""
+    log = MemoryLog()
+    source = WatchedSource(log)
+    on = bench(inline=True, clock=FakeClock(), log=log, source=source, commit_interval=60.0)
+    fill(log, 3)
+    source.assign(P0)
+    turns(on)
+    source.refusing = True
+    on.loop.run(lambda: True)
+    assert log.committed == {}
+    assert len(source.commits) == LAST_COMMITS
+    assert source.closed
 
 
 def test_a_restart_goes_on_after_the_last_commit_and_repeats_byte_for_byte():

@@ -167,8 +167,8 @@ def _replaced(bundle: Bundle, wanted: list[str]) -> dict[str, float]:
 def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, float]) -> Bundle:
     """The bundle with these thresholds and without those replaced.
 
-    Figures of other thresholds go: the agreement with FP32, whose graph is not in the bundle to measure it anew, and
-    that of texts that leave early, which `winnow evaluate` tells.
+    Figures of other thresholds go: the agreement with FP32, whose graph is not in the bundle to measure it anew, that
+    of texts that leave early, which `winnow evaluate` tells, and the reference of scores (`winnow model reference`).
     """
     if bundle.path.resolve() == DEFAULT_BUNDLE.resolve():
         raise ConfigError(f"The default bundle belongs to the installation: copy {bundle.path}, and name the copy.")
@@ -177,7 +177,8 @@ def _store(bundle: Bundle, thresholds: dict[str, float], replaced: dict[str, flo
     if chosen == manifest.thresholds:
         return bundle
     quantization = manifest.quantization.model_copy(update={"against_fp32": None})
-    changes: dict[str, Any] = {"thresholds": chosen, "evaluation": [], "quantization": quantization.model_dump()}
+    changes: dict[str, Any] = {"thresholds": chosen, "evaluation": [], "reference": None}
+    changes["quantization"] = quantization.model_dump()
     if manifest.early_exit is not None:
         unknown = {"agreement": None, "left": None, "texts": 0}
         changes["early_exit"] = manifest.early_exit.model_copy(update=unknown).model_dump()

@@ -241,7 +241,7 @@ def _batches(view: View) -> RenderableType:
             ("tokens", f"{number(batches.mean_tokens or 0.0)}, {share(batches.padding or 0.0)} padding"),
             ("closed by", closed),
             ("known texts", None if hits is None else share(hits)),
-            ("layers", ", ".join(f"{one.name}: {share(one.share)}" for one in view.exits if one.count) or None),
+            ("layers", ", ".join(f"{share(one.share)} after {one.name}" for one in view.exits if one.count) or None),
         ]
     )
 

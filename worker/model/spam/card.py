@@ -63,7 +63,10 @@ None of the collections' texts is part of this bundle.
 """
 
 AGREEMENT = 0.9995
-"""The share of the validation texts and their variants that are to keep their label with exits, in every channel."""
+"""The share of the validation texts and their variants that are to keep their label with exits, in every channel.
+
+Even if all layers said a logit more or less, as `making` has it.
+"""
 _CARD = """\
 # {name}: spam or not, in short messages, comments and mails
 
@@ -109,10 +112,10 @@ Apache-2.0; sources and attributions are in `NOTICE`.
 _LEAVING = """\
 A message leaves after layer {early_exit.layer} of {early_exit.layers} where a second head there is sure: the likelier
 of its labels has a probability of at least {early_exit.threshold:.4f} at the temperature {early_exit.temperature:g}.
-Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.1%} of the
-validation texts, and of variants of them as training makes them, get the same label as from all layers:
-{early_exit.agreement:.2%} of {early_exit.texts} did, and {early_exit.left:.1%} left.
-`model.early_exit = "off"` in the settings computes all layers for every message.
+Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.2%} of the
+validation texts, and of variants of them as training makes them, keep the label that all layers give them, even if
+these said a logit more or less. As they are, {early_exit.agreement:.2%} of {early_exit.texts} keep it, and
+{early_exit.left:.1%} leave. `model.early_exit = "off"` in the settings computes all layers for every message.
 
 """
 _EXITS = """ INT8 and FP32

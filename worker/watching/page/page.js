@@ -164,8 +164,14 @@
     put("labels-what", found.length || !entities.length ? "Label" : "Entity");
     $("labels-none").hidden = list.length > 0;
     rows("labels", some("labels", list, "label").map((one) => ({ cells: [one.name, { bar: true, of: one.share }, share(one.share), count(one.count)] })));
-    const also = [["Decided", view.actions], ["Layers", view.exits]].filter(([, all]) => all.some((one) => one.count))
-      .map(([name, all]) => `${name}: ${all.filter((one) => one.count).map((one) => `${one.name} ${share(one.share)}`).join(", ")}.`);
+    const said = (before, all, words) => {
+      const there = all.filter((one) => one.count);
+      return there.length ? [`${before}: ${there.map(words).join(", ")}.`] : [];
+    };
+    const also = [
+      ...said("Decided", view.actions, (one) => `${one.name} ${share(one.share)}`),
+      ...said("Done", view.exits, (one) => `${share(one.share)} after ${one.name} layers`),
+    ];
     if (view.cache.hits) also.push(`${share(view.cache.hits)} were known from the cache.`);
     put("labels-says", also.join(" "));
   }
@@ -242,7 +248,7 @@
       cells: [one.label, { bar: true, of: one.distance, mark: true }, `${one.distance.toFixed(3)}${!one.enough ? " too few" : one.distance > MOVED ? " moved" : ""}`, count(one.results)],
     })));
     const worst = list[0];
-    put("drift-says", none ? "" : !worst.enough ? "Few results say little: up to 500 of a label are not judged." : `Largest for ${worst.label}: ${share(worst.share)} of its scores are at most ${worst.score}, of the reference texts ${share(worst.reference)}. Over ${duration(Math.round(seconds))}. Beyond ${MOVED}, the mark, is what an alert fires of.`);
+    put("drift-says", none ? "" : !worst.enough ? "Few results say little: up to 500 of a label are not judged." : `Largest for ${worst.label}: ${share(worst.share)} of its scores are at most ${worst.score}, of the reference texts ${share(worst.reference)}. Over ${duration(Math.round(seconds))}. Beyond ${MOVED}, the mark, an alert fires.`);
   }
 
   function load(view) {

@@ -27,7 +27,8 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
-{{- define "winnow.environment" -}}
+{{/* The pod's name as the worker's. */}}
+{{- define "winnow.names" -}}
 {{- if and (eq .Values.workload "StatefulSet") .Values.statefulSet.staticMembership }}
 - name: WINNOW_KAFKA__GROUP_INSTANCE_ID
   valueFrom:
@@ -39,6 +40,9 @@ volumeMounts:
     fieldRef:
       fieldPath: metadata.name
 {{- end }}
+{{- end -}}
+
+{{- define "winnow.environment" -}}
 {{- range $name, $reference := .Values.secrets.env }}
 - name: {{ quote $name }}
   valueFrom:
@@ -230,7 +234,7 @@ spec:
           containerPort: {{ int .Values.config.serving.port }}
       {{- include "winnow.probes" . | nindent 6 }}
       {{- include "winnow.container" . | nindent 6 }}
-      {{- with include "winnow.environment" . | trim }}
+      {{- with printf "%s\n%s" (include "winnow.names" .) (include "winnow.environment" . | trim) | trim }}
       env:
         {{- . | nindent 8 }}
       {{- end }}
