@@ -118,9 +118,9 @@ def installed(what: str = "all") -> None:
         Missing: this machine lacks something for it.
     """
     try:
-        output(CLUSTER, "check")
+        output(CLUSTER, "check", what)
     except AssertionError as lacking:
-        raise Missing(f"no cluster of KUBECONFIG, and none can be made here. {lacking}") from lacking
+        raise Missing(f"this machine cannot make images and clusters: {lacking}") from lacking
     try:
         output(CLUSTER, "install", what, seconds=3_600)
     except AssertionError as failed:
