@@ -50,7 +50,10 @@ def tombstone(settings: InputSettings) -> Skip | Forward | Rejection:
 def _expected_scores(model: Model) -> Mapping[str, Sequence[float]] | None:
     """Of the bundle's reference, where it has one in the buckets of today."""
     found = None if model.bundle is None else model.bundle.manifest.reference
-    return found.scores if found is not None and found.bounds == SCORES else None
+    if found is not None and found.bounds != SCORES:
+        log.warning("the bundle's reference is of other buckets: make it again with `winnow model reference`")
+        return None
+    return None if found is None else found.scores
 
 
 class Worker:

@@ -65,7 +65,6 @@ class AtLeastOnce:
         if offsets:
             self._ledger.mark_committed(offsets)
             self._source.commit(offsets, wait=wait)
-            self._observer.committed(offsets)
 
     def _delivered(self, slot: Slot, handed: float) -> None:
         self._ledger.settle(slot)

@@ -21,7 +21,7 @@ from worker.pipeline.decode import (
     plain_text,
     text_decoder,
 )
-from worker.pipeline.encode import Encoder, Form, Topics
+from worker.pipeline.encode import LEAST_BYTES, Encoder, Form, Topics
 from worker.pipeline.enrich import enrichable, enriching
 from worker.pipeline.error_headers import connect_headers, spring_headers
 from worker.pipeline.json_text import parse
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+CONTEXT_BYTES = 1_100
+"""More than the headers of a context take that tracing adds to a record."""
 JSON: Final = "application/json"
 Serialize: TypeAlias = "Callable[[dict[str, Any]], bytes]"
 
@@ -112,12 +114,19 @@ class Forms:
         return enrichable(written.field) if written.content == "enriched" else parse
 
     def encoder(self, model: Model, max_bytes: int) -> Encoder:
-        """Outcomes to records of `max_bytes` at most.
+        """Outcomes to records of `max_bytes` at most, with the context that tracing adds.
 
         Raises:
-            ConfigError: a route is not one that the bundle's results can take.
+            ConfigError: a route is not one that the bundle's results can take, or there is no room for contexts.
         """
         settings = self._settings
+        if settings.tracing.enabled:
+            max_bytes -= CONTEXT_BYTES
+            if max_bytes < LEAST_BYTES:
+                raise ConfigError(
+                    f"With tracing.enabled, output.max_bytes and the max.message.bytes of the topics that are written "
+                    f"must be at least {LEAST_BYTES + CONTEXT_BYTES:,}: what is written carries the context of a trace."
+                )
         return Encoder(
             model.identity,
             settings.output.all_scores,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
@@ -129,12 +130,23 @@ def _probed(well: bool, yes: str, no: str) -> _Reply:
 def _handler(routes: _Routes) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10  # seconds for a client to send its request, and to take each part of the answer
+        default_request_version = "HTTP/1.0"  # not 0.9, whose answers have no headers
 
         def do_GET(self) -> None:
             try:
                 reply = routes(self.path.partition("?")[0], self.headers.get("Accept", ""))
             except Exception as error:  # noqa: BLE001 - whoever looks is told, and the worker goes on
                 reply = _said(500, f"This failed with {type(error).__name__}; the worker itself goes on.")
+            self._answer(reply)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def send_error(self, code: int, *_: object, **__: object) -> None:
+            """What the server refuses before it comes to a path: another method, a request that is none."""
+            self._answer(_said(code, f"{HTTPStatus(code).phrase}. This port takes GET and HEAD alone."))
+
+        def _answer(self, reply: _Reply) -> None:
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)
             self.send_header("Content-Length", str(len(reply.body)))
@@ -143,9 +155,6 @@ def _handler(routes: _Routes) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
 
         def version_string(self) -> str:
             """Without the interpreter's version, which is nobody's business."""

@@ -365,7 +365,9 @@ class Loop:
         self._ledger.unmark_committed()
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
-        self._ledger.confirm(offsets)
+        if offsets:
+            self._ledger.confirm(offsets)
+            self._observer.committed(offsets)
 
     def lost(self, partitions: Sequence[Partition]) -> None:
         self._give_up("lost", partitions, self._clock())

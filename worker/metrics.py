@@ -94,7 +94,7 @@ class Metrics:
         self._rebalances = {kind: rebalances.labels(kind) for kind in KINDS}
         self._rebalance_seconds = histogram("rebalance_seconds", "Time spent finishing revoked work.", SECONDS)
         self._given_up = counter("given_up", "Messages in flight that a rebalance took away; somebody else has them.")
-        self._commits = counter("commits", "Commits of offsets; exactly once, of transactions.")
+        self._commits = counter("commits", "Commits of offsets that took effect; exactly once, of transactions.")
         self._aborted = counter("transactions_aborted", "Transactions that were aborted and written again.")
         self._connected = gauge("broker_connected", "1 while a broker is there; without, the worker waits.")
         self._connected.set(1)
@@ -150,13 +150,16 @@ class Metrics:
         self._deliver = self._stages["deliver"]
 
     def _register_lag(self) -> None:
-        self._lag = self._by_partition("lag_messages", "Messages stored and not yet done with.")
+        self._lag = self._by_partition(
+            "lag_messages",
+            "Messages stored and not yet done with; from the first message on that is read of the partition.",
+        )
         self._uncommitted = self._by_partition("lag_committed_messages", "Messages stored and not yet committed.")
         self._lag_seconds = self._by_partition(
             "lag_seconds",
             "How long ago, at most, the oldest message was stored that is not done with; 0 where there is none. By its "
-            "timestamp, or, where it was not read yet, that of the message before it; and no longer ago than when "
-            "nothing of the partition was left to do.",
+            "timestamp, or, where it was not read yet, that of the message before it; no longer ago than when "
+            "nothing of the partition was left to do, and no less than in_flight_seconds.",
         )
         self._waiting = self._by_partition(
             "in_flight_seconds",
@@ -183,7 +186,7 @@ class Metrics:
             "Only where the bundle has a reference.",
             ("label", "le"),
         ).register(self._registry)
-        ratios.set({} if reference is None else _ratios(reference, self._answers))
+        ratios.set({} if reference is None else _ratios(reference, list(self._answers)[:MOST_LABELS]))
 
     def describe_worker(
         self,

@@ -11,14 +11,19 @@ import os
 import re
 import threading
 import time
-from contextlib import suppress
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 from opentelemetry.context import Context
 from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
-from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_OTLP_HEADERS,
+    OTEL_EXPORTER_OTLP_PROTOCOL,
+    OTEL_EXPORTER_OTLP_TRACES_HEADERS,
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+    OTEL_RESOURCE_ATTRIBUTES,
+)
 from opentelemetry.sdk.resources import (
     SERVICE_INSTANCE_ID,
     SERVICE_NAME,
@@ -28,7 +33,8 @@ from opentelemetry.sdk.resources import (
 )
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.util.re import parse_env_headers
 
 import worker
 from worker.errors import ConfigError
@@ -53,11 +59,17 @@ _SERVICE = "winnow"
 _EXPORTERS = "opentelemetry_traces_exporter"
 _PROTOCOLS = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
 _USUAL_LINKS = 128
-_TALKATIVE = ("opentelemetry.exporter", "opentelemetry.trace")
-"""Loggers that say of each export that it failed, which `_Watched` says once, and quote headers that are broken."""
+_EXPORTING = "opentelemetry.exporter"
+"""The logger of exporters: it says of each export that it failed, which `_Watched` says once."""
+_GATHERING = "opentelemetry.sdk._shared_internal"
+"""The logger of what gathers spans: it says again and again that they are more than can be sent."""
+_QUOTING = ("opentelemetry.trace", "opentelemetry.util", "opentelemetry.sdk.resources")
+"""Loggers that quote what they cannot read: headers of messages, and variables that may hold secrets."""
+_MEND = "see OTEL_EXPORTER_OTLP_ENDPOINT and its like; `winnow doctor` tries them"
 # https://www.w3.org/TR/trace-context/: later versions may have more fields, the first one has not.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_MOST_TRACEPARENT, _MOST_TRACESTATE = 512, 512
+_MOST_BYTES = 512
+"""Of each header: `worker.forms.CONTEXT_BYTES` has room for both."""
 
 
 class About(NamedTuple):
@@ -109,9 +121,10 @@ class Tracing:
             [Link(context) for slot in slots if (context := context_of(slot.record.headers)) is not None],
             end - int((done.queued + done.seconds) * 1e9),
         )
-        _mark(span, done)
+        _mark(span, done, len(slots))
         span.end(end)
-        if self._of_the_batch and (headers := _headers_of(span.get_span_context())):
+        if self._of_the_batch:
+            headers = _headers_of(span.get_span_context())
             for slot in slots:
                 slot.trace = headers
 
@@ -124,7 +137,8 @@ class Tracing:
             return outgoing
         there = {name for name, _ in outgoing.headers}
         own = {name: _last(slot.record.headers, name) for name in (TRACEPARENT, TRACESTATE) if name not in there}
-        return outgoing._replace(headers=outgoing.headers + [header for header in own.items() if header[1]])
+        added: Headers = [(name, value) for name, value in own.items() if value and len(value) <= _MOST_BYTES]
+        return outgoing._replace(headers=outgoing.headers + added)
 
     def close(self) -> None:
         """Export what there is, within `CLOSING_SECONDS`."""
@@ -146,65 +160,68 @@ def open_tracing(about: About, *, of_the_batch: bool, most_messages: int, member
         member: the name of this worker, for the resource.
 
     Raises:
-        ConfigError: an exporter is not installed, or its settings cannot be used.
+        ConfigError: an exporter is not installed, or the variables cannot be used.
     """
-    provider = TracerProvider(resource=_resource(member), span_limits=_limits(most_messages), shutdown_on_exit=False)
-    for exporter in _exporters():
-        provider.add_span_processor(BatchSpanProcessor(_Watched(exporter)))
-    _silence()
-    return Tracing(provider, about, of_the_batch=of_the_batch)
+    provider, exporters = _provider(member, most_messages)
+    return Tracing(provider, about, of_the_batch=of_the_batch and bool(exporters))
 
 
-def gets_through(seconds: float = CLOSING_SECONDS) -> bool:
+class Reach(NamedTuple):
+    """Whether spans get anywhere."""
+
+    exporters: int
+    """That the environment wants."""
+    failure: str
+    """Why one of them does not get through; empty where all do."""
+
+
+def gets_through(seconds: float = CLOSING_SECONDS) -> Reach:
     """Whether each exporter could hand over a batch of no spans just now, in so many seconds.
 
     Raises:
         ConfigError: as `open_tracing`.
     """
-    exporters, through = list(_exporters()), list[SpanExportResult]()
-    _silence()
+    provider, exporters = _provider("", _USUAL_LINKS)
+    failures: list[str] = []
 
     def ask() -> None:
-        with suppress(Exception):  # whatever an exporter raises, it does not get through
-            through.extend(exporter.export(()) for exporter in exporters)
+        failures.extend(_failure(exporter.exporter, ()) for exporter in exporters)
+        provider.shutdown()
 
     asking = threading.Thread(target=ask, name="tracing", daemon=True)
     asking.start()
     asking.join(seconds)
-    return through == [SpanExportResult.SUCCESS] * len(exporters)
+    if len(failures) < len(exporters):
+        failures.append(f"no answer in {seconds:g} s")
+    return Reach(len(exporters), next(filter(None, failures), ""))
 
 
 def context_of(headers: Headers) -> SpanContext | None:
-    """The context that a message's headers carry (W3C Trace Context); None where there is none, or a broken one."""
+    """The context that a message's headers carry (W3C Trace Context); None where there is none, or a broken one.
+
+    Without its state: that goes on as it came, and to read it would take as long as all the rest.
+    """
     parent = _last(headers, TRACEPARENT)
-    if parent is None or len(parent) > _MOST_TRACEPARENT:
+    if parent is None or len(parent) > _MOST_BYTES:
         return None
     found = _TRACEPARENT.fullmatch(parent)
     if found is None or (found[4] and parent.startswith(b"00")):
         return None
-    context = SpanContext(
-        int(found[1], 16), int(found[2], 16), True, TraceFlags(int(found[3], 16)), _state(_last(headers, TRACESTATE))
-    )
+    context = SpanContext(int(found[1], 16), int(found[2], 16), True, TraceFlags(int(found[3], 16)))
     return context if context.is_valid else None
-
-
-def _state(value: bytes | None) -> TraceState | None:
-    if value is None or len(value) > _MOST_TRACESTATE or not value.isascii():
-        return None
-    return TraceState.from_header([value.decode("ascii")])
 
 
 def _last(headers: Headers, name: str) -> bytes | None:
     return next((value for found, value in reversed(headers) if found == name), None)
 
 
-def _headers_of(context: SpanContext) -> Headers:
-    """Empty where nobody will see the span: then the message's own context is worth more."""
+def _headers_of(context: SpanContext) -> Headers | None:
+    """None where nobody will see the span: then the message's own context is worth more."""
     if not (context.is_valid and context.trace_flags.sampled):
-        return []
+        return None
     parent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}".encode()
     state = context.trace_state.to_header().encode()
-    return [(TRACEPARENT, parent), *([(TRACESTATE, state)] if state else [])]
+    return [(TRACEPARENT, parent), *([(TRACESTATE, state)] if 0 < len(state) <= _MOST_BYTES else [])]
 
 
 def _of_batch(done: Completed, messages: int) -> dict[str, int | str | float]:
@@ -219,15 +236,16 @@ def _of_batch(done: Completed, messages: int) -> dict[str, int | str | float]:
     }
 
 
-def _mark(span: Span, done: Completed) -> None:
-    """Say what failed, if anything did."""
-    refused = [outcome for outcome in done.outcomes if isinstance(outcome, Rejection)]
+def _mark(span: Span, done: Completed, messages: int) -> None:
+    """Say what failed, if anything did; a message counts once, however many of its windows did."""
+    pairs = zip(done.items, done.outcomes, strict=True)
+    refused = {item.slot: outcome for item, outcome in pairs if isinstance(outcome, Rejection)}
     if not (refused or done.failed_runs):
         return
     span.set_attributes({"winnow.batch.failed_runs": done.failed_runs, "winnow.batch.failed_messages": len(refused)})
     if refused:
-        span.set_attribute("error.type", refused[0].error)
-        span.set_status(Status(StatusCode.ERROR, f"{len(refused)} of {len(done.outcomes)} failed alone"))
+        span.set_attribute("error.type", next(iter(refused.values())).error)
+        span.set_status(Status(StatusCode.ERROR, f"{len(refused)} of {messages} messages failed alone"))
     else:
         span.set_attribute("error.type", "_OTHER")
         span.set_status(Status(StatusCode.ERROR, "a run failed, and each message came through in another one"))
@@ -237,34 +255,105 @@ class _Watched(SpanExporter):
     """An exporter that says once that it does not get through, and once that it does again."""
 
     def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
+        self.exporter = exporter
         self._failing = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        try:
-            result = self._exporter.export(spans)
-        except Exception:  # noqa: BLE001 - whatever an exporter raises, its thread must go on
-            result = SpanExportResult.FAILURE
-        failed = result is not SpanExportResult.SUCCESS
-        if failed != self._failing:
-            self._failing = failed
-            log.warning(
-                "spans cannot be exported and are lost; messages are not affected"
-                if failed
-                else "spans are exported again"
-            )
-        return result
+        failure = _failure(self.exporter, spans)
+        if failure and not self._failing:
+            log.warning("spans cannot be exported and are lost; messages are not affected", cause=failure, mend=_MEND)
+        elif self._failing and not failure:
+            log.warning("spans are exported again")
+        self._failing = bool(failure)
+        return SpanExportResult.FAILURE if failure else SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        self._exporter.shutdown()
+        try:
+            self.exporter.shutdown()
+        except Exception as error:  # noqa: BLE001 - the worker ends, and has done its work
+            log.warning("an exporter of spans failed as it was shut down", cause=type(error).__name__)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._exporter.force_flush(timeout_millis)
+        return self.exporter.force_flush(timeout_millis)
+
+
+class _Causes(logging.Handler):
+    """Keeps why an export failed: the status or the class of the error, of what its exporter would have logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = threading.local()
+
+    def forget(self) -> None:
+        self._kept.cause = ""
+
+    @property
+    def cause(self) -> str:
+        """Of the last failure in this thread; empty where the exporter did not say."""
+        cause: str = self._kept.cause
+        return cause
+
+    def emit(self, record: logging.LogRecord) -> None:
+        for said in record.args if isinstance(record.args, tuple) else ():
+            if isinstance(said, (int, Exception)):
+                self._kept.cause = type(said).__name__ if isinstance(said, Exception) else f"status {said}"
+
+
+class _Dropped(logging.Handler):
+    """Says once that spans are more than can be sent."""
+
+    told = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self.told and record.levelno >= logging.WARNING:
+            self.told = True
+            log.warning("spans come faster than they are exported, and some are lost; messages are not affected")
+
+
+_causes = _Causes()
+
+
+def _failure(exporter: SpanExporter, spans: Sequence[ReadableSpan]) -> str:
+    """Why spans could not be exported; empty where they were."""
+    _causes.forget()
+    try:
+        result = exporter.export(spans)
+    except Exception as error:  # noqa: BLE001 - whatever an exporter raises, its thread must go on
+        return type(error).__name__
+    return "" if result is SpanExportResult.SUCCESS else _causes.cause or "its exporter does not say why"
 
 
 def _silence() -> None:
-    for name in _TALKATIVE:
+    for name in _QUOTING:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name, handler in ((_EXPORTING, _causes), (_GATHERING, _Dropped())):
+        logger = logging.getLogger(name)
+        logger.propagate, logger.handlers[:] = False, [handler]
+
+
+def _provider(member: str, most_messages: int) -> tuple[TracerProvider, list[_Watched]]:
+    """What makes spans, and what they leave by, as the environment says. Raises ConfigError."""
+    _silence()
+    _check_pairs()
+    exporters = [_Watched(exporter) for exporter in _exporters()]
+    try:
+        provider = TracerProvider(
+            resource=_resource(member), span_limits=_limits(most_messages), shutdown_on_exit=False
+        )
+        for exporter in exporters:
+            provider.add_span_processor(BatchSpanProcessor(exporter))
+    except ValueError as error:
+        raise ConfigError(f"OpenTelemetry's environment variables cannot be used: {error}") from None
+    return provider, exporters
+
+
+def _check_pairs() -> None:
+    """Raise ConfigError for what OpenTelemetry would leave out of a list, without its value: that may be a secret."""
+    for name in (OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TRACES_HEADERS, OTEL_RESOURCE_ATTRIBUTES):
+        entries = [entry.strip() for entry in os.environ.get(name, "").split(",")]
+        of_headers = name != OTEL_RESOURCE_ATTRIBUTES
+        if any(e and ("=" not in e or (of_headers and not parse_env_headers(e, liberal=True))) for e in entries):
+            raise ConfigError(f"{name} has an entry that is not name=value: write name=value,name=value.")
 
 
 def _resource(member: str) -> Resource:
@@ -282,7 +371,7 @@ def _limits(most_messages: int) -> SpanLimits:
 def _exporters() -> Iterator[SpanExporter]:
     names = os.environ.get(OTEL_TRACES_EXPORTER) or "otlp"
     for name in dict.fromkeys(each.strip().lower() for each in names.split(",")):
-        if name != "none":
+        if name not in ("", "none"):
             yield _exporter(name)
 
 

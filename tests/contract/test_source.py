@@ -77,17 +77,20 @@ def test_reading_goes_on_at_the_committed_offset(world: World, wait: bool):
     assert sorted(places(records)) == [(0, 2), (1, 0), (1, 1), (1, 2)]
 
 
-def test_a_commit_that_has_taken_effect_is_told(world: World):
-    """Sooner or later, by a call of the source, with its offsets."""
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_commit_that_has_taken_effect_is_told(world: World, wait: bool):
+    """Sooner or later, by a call of the source, once, with its offsets; one that was waited for likewise."""
     for number in range(3):
         world.append(b"%d" % number)
     listener = Listener()
     source = world.member(listener)
     read(source, 3)
     for offset in (1, 3):
-        source.commit({(world.topic, 0): offset}, wait=False)
+        source.commit({(world.topic, 0): offset}, wait=wait)
         settle(source, lambda: listener.confirmed == {(world.topic, 0): offset})  # noqa: B023 - called before the next
         assert world.committed(0) == offset
+    assert list(source.poll(10, 0.05)) == []
+    assert listener.confirmations == 2
 
 
 def test_a_commit_may_go_back(world: World):

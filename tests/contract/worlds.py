@@ -167,6 +167,7 @@ class Listener:
     def __init__(self) -> None:
         self.heard: list[tuple[str, list[Partition]]] = []
         self.confirmed: dict[Partition, int] = {}
+        self.confirmations = 0
         self.fail: set[str] = set()
         self.on_revoked: Callable[[], None] = lambda: None
 
@@ -185,6 +186,7 @@ class Listener:
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
         self.confirmed.update(offsets)
+        self.confirmations += 1
 
     def _hear(self, what: str, partitions: Sequence[Partition]) -> None:
         self.heard.append((what, list(partitions)))

@@ -20,11 +20,11 @@ from worker import letters
 from worker.app import Worker
 from worker.config import load
 from worker.errors import ConfigError, InvalidMessage
-from worker.forms import Forms, check_registry, topics
+from worker.forms import CONTEXT_BYTES, Forms, check_registry, topics
 from worker.kafka.registry import FORMATS, NotRegistered
 from worker.memory import MemoryLog, MemorySink, MemorySource
 from worker.opening import Model, open_model
-from worker.pipeline.encode import Topics
+from worker.pipeline.encode import LEAST_BYTES, Topics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,6 +85,17 @@ def test_results_go_where_their_action_leads(bundle: Path):
     sent = written(bundle, [said("good good"), said("dull")], *actions)
     assert [json.loads(one.value or b"")["action"] for one in sent] == ["accept", "reject"]
     assert [one.topic for one in sent] == ["messages.labelled", "people"]
+
+
+def test_with_tracing_there_must_be_room_for_contexts(bundle: Path):
+    """Else dead letters could not be cut to what may be written."""
+    least = LEAST_BYTES + CONTEXT_BYTES
+    settings = load(None, ["tracing.enabled=true", f"model.bundle={bundle}"])
+    model, forms = open_model(settings.model, settings.entities, settings.decision), Forms(settings)
+    forms.encoder(model, least)
+    with pytest.raises(ConfigError, match=f"With tracing.enabled, output.max_bytes .* at least {least:,}"):
+        forms.encoder(model, least - 1)
+    Forms(load(None, [])).encoder(model, LEAST_BYTES)
 
 
 def test_a_fallback_label_may_have_a_route(bundle: Path):

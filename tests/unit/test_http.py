@@ -122,6 +122,37 @@ PATHS = ("/", "/status", "/model", "/metrics", "/healthz", "/readyz", "/startupz
 def test_every_answer_is_strict(site: Site, path: str):
     """Kept by nobody, framed by nobody, guessed at by nobody; who serves it is not said in detail."""
     _, headers, _ = site.answer(path)
+    strict(headers)
+
+
+REFUSED = {
+    "another method": (b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+    "no version": (b"DELETE /<script>\r\n\r\n", 400),
+    "another version": (b"GET / <script>\r\n\r\n", 400),
+    "a version to come": (b"GET / HTTP/2.0\r\n\r\n", 505),
+    "a long path": (b"GET /" + b"x" * 65_536, 414),
+    "a long header": (b"GET / HTTP/1.1\r\nX: " + b"x" * 65_536 + b"\r\n\r\n", 431),
+    "nothing but a path": (b"GET /nothing\r\n\r\n", 404),
+}
+
+
+@pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused_is_answered_as_strictly(site: Site, sent: bytes, status: int):
+    """Where the server itself refuses, too: a plain sentence, without a word of what was asked."""
+    with socket.create_connection(("127.0.0.1", site.server.port), timeout=10) as asking:
+        asking.sendall(sent)
+        with asking.makefile("rb") as answer:
+            line = answer.readline().decode()
+            headers = http.client.parse_headers(answer)
+            body = answer.read().decode()
+    assert line.split()[:2] == ["HTTP/1.0", str(status)]
+    strict(headers)
+    assert headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert int(headers["Content-Length"]) == len(body) > 0
+    assert "script" not in line + body
+
+
+def strict(headers: Message) -> None:
     assert headers["Cache-Control"] == "no-store"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"

@@ -8,6 +8,7 @@ from tests.kit import FakeClock, bench
 from tests.unit.loops import P0, P1, Heard, WatchedSource, fill, inline, message, offset, turns
 from worker.loop import LAST_COMMITS, PAUSE_AFTER, POLL_LIMIT
 from worker.memory import MemoryLog, MemorySource
+from worker.pipeline.lag import Lag
 
 if TYPE_CHECKING:
     from tests.kit import Bench
@@ -98,6 +99,25 @@ def test_a_refused_commit_is_tried_again_though_nothing_new_comes():
     clock.advance(1.0)
     turns(on)
     assert len(source.commits) == 3
+
+
+def test_commits_count_once_they_took_effect():
+    """Those that are refused, again and again, do not: an alert goes by commits that stand still."""
+    clock, heard = FakeClock(), Heard()
+    on = bench(inline=True, clock=clock, commit_interval=1.0, observer=heard)
+    on.source.refusing = True
+    fill(on.log, 4)
+    on.source.assign(P0)
+    for _ in range(5):
+        turns(on, 2)
+        clock.advance(1.0)
+    assert heard.calls["committed"] == []
+    assert heard.calls["lag"][-1] == ({P0: Lag(0, 4, None)},)
+    on.source.refusing = False
+    turns(on, 2)
+    assert heard.calls["committed"] == [({P0: 4},)]
+    on.loop.committed({})
+    assert len(heard.calls["committed"]) == 1
 
 
 class _Rebalancing(WatchedSource):

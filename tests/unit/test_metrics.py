@@ -15,6 +15,7 @@ from worker.pipeline.entities import Entity
 from worker.pipeline.lag import Lag
 from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Classification, Rejection, Request, Result
+from worker.pipeline.scores import SCORES
 
 NOW = 1_700_000_000.0
 P0, P1 = ("in", 0), ("in", 1)
@@ -186,6 +187,15 @@ def test_the_reference_stands_beside_the_scores_it_is_compared_with(metrics, reg
     buckets = [labels for labels in series["winnow_score"] if labels.get("label") == "spam" and "le" in labels]
     assert reference == buckets[:-1]
     assert registry.get_sample_value("winnow_score_reference_ratio", {"label": "spam", "le": "0.99"}) == 0.75
+
+
+def test_of_labels_without_a_series_no_reference_is_shown():
+    """It would be compared with nothing, and the bound on series holds for it, too."""
+    registry = CollectorRegistry()
+    labels = [f"l{i}" for i in range(MOST_LABELS + 50)]
+    Metrics(registry, labels, []).describe(MODEL, 1, {label: [0.5] * len(SCORES) for label in labels})
+    (family,) = [f for f in registry.collect() if f.name == "winnow_score_reference_ratio"]
+    assert {sample.labels["label"] for sample in family.samples} == set(labels[:MOST_LABELS])
 
 
 def test_without_a_reference_there_is_no_series(metrics, registry):

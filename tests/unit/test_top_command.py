@@ -164,6 +164,14 @@ def test_the_picture_of_one_that_has_gone_says_since_when(scene: Scene, url: str
     assert document([seen])["workers"] == [{"url": url, "error": "Nothing answers.", "status": None}]
 
 
+def test_where_no_terminal_is_the_picture_is_wide_and_not_filled(url: str, capsys: pytest.CaptureFixture[str]):
+    """As all tables that a program or a file gets."""
+    command.top(Options([url], 0.0, once=True, as_json=False))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) > 80
+    assert [line for line in lines if line.endswith(" ")] == []
+
+
 def test_the_live_view_ends_with_a_signal(url: str, monkeypatch: pytest.MonkeyPatch):
     """Ctrl-C sets what `Stop` says; the screen is given back and the command returns."""
     stops = iter([False, False, False, True, True])

@@ -10,8 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.kit import (
-    ALL,
-    FIRST,
     MODEL,
     Bench,
     FakeClock,
@@ -20,9 +18,14 @@ from tests.kit import (
     TickingClock,
     bench,
     in_windows,
+    record,
 )
 from tests.unit.loops import P0, inline, message, reason, turns
+from worker.forms import CONTEXT_BYTES
 from worker.memory import MemoryLog, MemoryTransactions
+from worker.pipeline.encode import _size
+from worker.pipeline.ledger import Ledger
+from worker.pipeline.messages import Destination, Outgoing
 from worker.pipeline.repeats import Repeats
 from worker.ports import AbortNeeded
 
@@ -31,16 +34,16 @@ pytest.importorskip("opentelemetry.sdk", reason="tracing needs the extra [otel]"
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
-from opentelemetry.trace import SpanKind, StatusCode, get_current_span
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Decision, Sampler, SamplingResult
+from opentelemetry.trace import SpanContext, SpanKind, StatusCode, TraceFlags, TraceState, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from worker.tracing import TRACEPARENT, TRACESTATE, About, Tracing, context_of
+from worker.tracing import TRACEPARENT, TRACESTATE, About, Tracing, _headers_of, context_of
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
 
-    from worker.pipeline.messages import Headers, Outgoing
+    from worker.pipeline.messages import Headers
 
 SECRET = "a text that nobody shall see"
 NOW = 1_700_000_000_000_000_000
@@ -164,7 +167,7 @@ def test_a_culprit_marks_the_span_and_its_dead_letter_carries_it():
     assert [reason(each) for each in on.sink.dead_letters] == ["model-error"]
     assert {context_in(each) for each in sent} == {context_for(span)}
     assert span.status.status_code is StatusCode.ERROR
-    assert span.status.description == "1 of 3 failed alone"
+    assert span.status.description == "1 of 3 messages failed alone"
     assert span.attributes["error.type"] == "ValueError"
     assert span.attributes["winnow.batch.failed_messages"] == 1
     assert span.attributes["winnow.batch.failed_runs"] >= 3
@@ -240,6 +243,28 @@ def test_a_batch_that_is_not_sampled_leaves_the_messages_their_contexts():
     assert context_in(sent) == parent(11)[0][1]
 
 
+class _First(Sampler):
+    """Takes the first batch alone, as one that goes by a share may."""
+
+    def __init__(self) -> None:
+        self.decisions = iter([Decision.RECORD_AND_SAMPLE])
+
+    def should_sample(self, *_: object, **__: object) -> SamplingResult:
+        return SamplingResult(next(self.decisions, Decision.DROP))
+
+    def get_description(self) -> str:
+        return "first"
+
+
+def test_where_the_batch_that_gave_the_result_was_not_sampled_the_one_before_does_not_count():
+    """A text that went on carries its own context then, not that of its first stage."""
+    to = traced(sampler=_First())
+    on = bench(StagedClassifier(lambda text: "unsure" in text), inline=True, tracing=to.tracing)
+    (sent,) = work(on, (message("unsure"), parent(11)))
+    assert len(to.spans) == 1
+    assert context_in(sent) == parent(11)[0][1]
+
+
 def test_each_stage_of_an_early_exit_is_a_span_of_its_own():
     """What goes on carries the context of the batch that it had its answer from."""
     to = traced()
@@ -250,7 +275,6 @@ def test_each_stage_of_an_early_exit_is_a_span_of_its_own():
     assert [span.attributes["messaging.batch.message_count"] for span in to.spans] == [2, 1]
     assert [link.context.trace_id for link in rest.links] == [22]
     assert [context_in(sure), context_in(unsure)] == [context_for(early), context_for(rest)]
-    assert FIRST < ALL
 
 
 def test_a_long_text_counts_once_in_each_batch_of_its_windows():
@@ -263,6 +287,42 @@ def test_a_long_text_counts_once_in_each_batch_of_its_windows():
     for span in to.spans:
         assert span.attributes["messaging.batch.message_count"] == len(span.links) == 1
     assert context_in(sent) == context_for(to.spans[-1])
+
+
+def test_a_long_text_that_fails_is_one_message_that_fails():
+    """However many of its windows were in the batch."""
+
+    def fails(texts: list[str]) -> None:
+        if any("word" in text for text in texts):
+            raise ValueError(SECRET)
+
+    to = traced()
+    windows = in_windows(longest=10, overlap=2, limit=3)
+    on = bench(StubClassifier(fails), inline=True, tracing=to.tracing, windows=windows)
+    work(on, (message("word " * 40), []))
+    span = to.spans[0]
+    assert span.attributes["winnow.batch.failed_messages"] == 1
+    assert span.status.description == "1 of 1 messages failed alone"
+
+
+def test_what_tracing_adds_has_a_bound():
+    """The encoder keeps room for it, by the same rule as it counts: what is longer is left out."""
+    bare = Outgoing(Destination.OUTPUT, "out", b"k", b"v", [], P0)
+
+    def added(headers: Headers, trace: Headers | None = None) -> int:
+        slot = Ledger().open(record(0, b"x", headers=headers), 0.0)
+        slot.trace = trace
+        return _size(to.tracing.outgoing(slot, bare)) - _size(bare)
+
+    to = traced(of_the_batch=False)
+    long = [(TRACEPARENT, parent(1)[0][1].replace(b"00-", b"01-", 1) + b"-" + b"x" * 456), (TRACESTATE, b"x" * 512)]
+    assert len(long[0][1] or b"") == 512
+    assert 1_024 < added(long) <= CONTEXT_BYTES
+    assert added([*parent(1), (TRACESTATE, b"x" * 513)]) == added(parent(1))
+    assert added([(TRACEPARENT, long[0][1] + b"x")]) == 0
+    wide = TraceState([("a", "x" * 250), ("b", "x" * 250), ("c", "x" * 250)])
+    (only,) = _headers_of(SpanContext(1, 7, is_remote=False, trace_flags=TraceFlags(1), trace_state=wide)) or []
+    assert only == parent(1)[0]
 
 
 def test_what_is_written_again_after_an_abort_carries_the_same_context():
@@ -334,11 +394,12 @@ def test_whatever_the_headers_are_a_context_is_valid_or_none(headers: Headers):
 
 @given(VALID, st.sampled_from(["", "a=1", "a=1,b=2", "broken", "a=1,a=2"]))
 def test_contexts_are_read_as_opentelemetry_reads_them(traceparent: str, state: str):
-    """The same ids, flags and states, and the same ones refused."""
+    """The same ids and flags, and the same ones refused; the state is not read, for links alone would have it."""
     carrier = {TRACEPARENT: traceparent} | ({TRACESTATE: state} if state else {})
     wanted = get_current_span(TraceContextTextMapPropagator().extract(carrier)).get_span_context()
     found = context_of([(name, value.encode()) for name, value in carrier.items()])
-    assert found == (wanted if wanted.is_valid else None)
+    stateless = SpanContext(wanted.trace_id, wanted.span_id, wanted.is_remote, wanted.trace_flags)
+    assert found == (stateless if wanted.is_valid else None)
 
 
 def test_of_several_the_last_counts():

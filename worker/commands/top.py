@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 import typer
-from rich.console import Console
 from rich.live import Live
 
+from worker.commands import consoles
 from worker.commands.run import Stop
 from worker.errors import ConfigError
 from worker.watching.reading import Unanswered, Worker
@@ -20,7 +20,7 @@ from worker.watching.words import duration
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from worker.watching.view import View
 
@@ -58,7 +58,7 @@ def top(options: Options) -> None:
     if len(options.addresses) > MOST:
         raise ConfigError(f"{len(options.addresses)} workers are too many to look at: {MOST} at most.")
     workers = [Worker(address, time.time) for address in options.addresses]
-    console = Console(highlight=False)
+    console = consoles.console()
     with ThreadPoolExecutor(len(workers), thread_name_prefix="look") as pool:
         watching = Watching(workers, pool)
         seen = watching.look()

@@ -24,11 +24,13 @@ def exporting(settings: Settings) -> Iterator[Finding]:
         check_tracing(True)
         from worker.tracing import gets_through
 
-        through = gets_through()
+        reach = gets_through()
     except ConfigError as error:
         yield refused("tracing", error, MEND)
         return
-    if through:
-        yield ok("tracing", "The exporter of spans gets through.")
+    if reach.failure:
+        yield warning("tracing", f"The exporter of spans does not get through ({reach.failure}): they are lost.", MEND)
+    elif not reach.exporters:
+        yield ok("tracing", "No exporter is wanted (OTEL_TRACES_EXPORTER): messages keep their own contexts.")
     else:
-        yield warning("tracing", "The exporter of spans does not get through: they would be lost.", MEND)
+        yield ok("tracing", "The exporter of spans gets through.")

@@ -154,7 +154,7 @@ class KafkaSource:
     def _commit(self, entries: list[TopicPartition], wait: bool) -> None:
         try:
             if wait:
-                self._client.commit(offsets=entries, asynchronous=False)
+                self._confirmed(self._client.commit(offsets=entries, asynchronous=False))
             else:
                 self._client.commit(offsets=entries, asynchronous=True)
         except KafkaException as error:
@@ -167,10 +167,11 @@ class KafkaSource:
         the brokers left in that moment is found by its liveness probe.
         """
         refusals: list[KafkaError] = []
+        answers: list[list[TopicPartition]] = []
 
         def call() -> None:
             try:
-                self._client.commit(offsets=entries, asynchronous=False)
+                answers.append(self._client.commit(offsets=entries, asynchronous=False))
             except KafkaException as error:
                 refusals.append(error.args[0])
 
@@ -179,8 +180,15 @@ class KafkaSource:
         thread.join(seconds)
         if thread.is_alive():
             log.warning("commit not answered", seconds=seconds, consequence="will be redelivered")
+        for answer in answers:
+            self._confirmed(answer)
         for refusal in refusals:
             self._refused(refusal)
+
+    def _confirmed(self, entries: Iterable[TopicPartition]) -> None:
+        """A commit took effect. Of one that was waited for, the client makes no callback."""
+        if self._listener is not None:
+            self._listener.committed({(p.topic, p.partition): p.offset for p in entries if p.error is None})
 
     def _refused(self, error: KafkaError) -> None:
         if self._listener is not None:
@@ -282,9 +290,8 @@ class KafkaSource:
     def _on_commit(self, error: KafkaError | None, partitions: list[TopicPartition]) -> None:
         if error is not None:
             self._guarded(self._refused, error)
-        elif self._listener is not None:
-            done = {(p.topic, p.partition): p.offset for p in partitions if p.error is None}
-            self._guarded(self._listener.committed, done)
+        else:
+            self._guarded(self._confirmed, partitions)
 
 
 def _entries(partitions: Iterable[Partition]) -> list[TopicPartition]:

@@ -56,7 +56,8 @@ class Ages:
 
     By its own timestamp where it was read, else by that of the message before it, which is no younger. Neither says
     much where timestamps are the producer's, or messages are rare: what a partition holds that was done with all of
-    it a moment ago cannot be older than that moment.
+    it a moment ago cannot be older than that moment, and what was read ten minutes ago is not younger than that. A
+    timestamp of the future is none.
     """
 
     def __init__(self) -> None:
@@ -81,6 +82,10 @@ class Ages:
 
 
 def _age(lag: Lag, cleared: float | None, now: float) -> float:
+    if not lag.messages:
+        return 0.0
     stamp = None if lag.timestamp is None else lag.timestamp / 1000
-    known = [when for when in (cleared, stamp) if when is not None]
-    return max(0.0, now - max(known)) if lag.messages else 0.0
+    known = [] if cleared is None else [cleared]
+    if stamp is not None and stamp <= now:
+        known.append(stamp)
+    return max(0.0, lag.waiting, now - max(known, default=now))

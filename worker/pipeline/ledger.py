@@ -95,6 +95,7 @@ class Ledger:
             window = self._windows[partition] = _Window(record.offset)
         if record.offset <= window.last:
             self.rewinds += 1
+            window.confirmed = min(window.confirmed, record.offset)
         window.last = record.offset
         slot = Slot(record, arrived, window)
         window.waiting.append(slot)

@@ -15,6 +15,7 @@ from worker.watching.conditions import Probe
 from worker.watching.history import History
 from worker.watching.snapshot import Snapshot
 from worker.watching.view import View, view
+from worker.watching.words import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ class Worker:
         if isinstance(reason, TimeoutError):
             return f"{self.url} has not answered within {PATIENCE:g} s."
         why = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-        return f"Nothing answers at {self.url} ({why})."
+        return f"Nothing answers at {self.url} ({shown(why)})."
 
 
 def base(address: str) -> str:
@@ -113,7 +114,7 @@ def base(address: str) -> str:
 
 def _probe(status: int, said: str) -> Probe | None:
     """What `/readyz` said; None where it is not that of a worker."""
-    said = said.strip()
+    said = shown(said.strip())
     if status == 200 and said.startswith("ready, "):
         return Probe(True, True, "", 0)
     if status == 503 and said.startswith("not ready: "):

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from worker.watching.histogram import Histogram
+from worker.watching.words import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Labels: TypeAlias = tuple[tuple[str, str], ...]
-"""Names and values, in the order of the names."""
+"""Names and values, in the order of the names; values as they may be shown."""
 PREFIXES = ("winnow_", "process_")
 GROWS = ("_total", "_bucket", "_count")
 """How samples end that fall only when the process is another one."""
@@ -53,7 +54,8 @@ class Snapshot:
         Args:
             families: the metrics.
             at: seconds since the epoch.
-            known: labels of snapshots that are kept, so that equal ones take room once; it is added to.
+            known: labels of snapshots that are kept, as they came and as they are shown, so that equal ones take room
+                once; it is added to.
         """
         known = {} if known is None else known
         found: dict[str, dict[Labels, float]] = defaultdict(dict)
@@ -61,7 +63,9 @@ class Snapshot:
             for sample in family.samples:
                 if sample.name.startswith(PREFIXES) and not sample.name.endswith("_created"):
                     labels = tuple(sorted(sample.labels.items()))
-                    found[sample.name][known.setdefault(labels, labels)] = sample.value
+                    if labels not in known:
+                        known[labels] = tuple((name, shown(value)) for name, value in labels)
+                    found[sample.name][known[labels]] = sample.value
         return cls(at, dict(found))
 
     @property

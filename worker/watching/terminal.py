@@ -123,11 +123,16 @@ def _table(*justify: str) -> Table:
     return table
 
 
+def _row(table: Table, *cells: str | Text) -> None:
+    """A row whose texts are what they are: a plain one would be read for markup, and names may have brackets."""
+    table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells))
+
+
 def _pairs(pairs: Iterable[tuple[str, str | Text | None]]) -> Table:
     table = _table("left", "left")
     for name, said in pairs:
         if said is not None:
-            table.add_row(Text(name, style="dim"), said)
+            _row(table, Text(name, style="dim"), said)
     return table
 
 
@@ -178,8 +183,12 @@ def _labels(view: View, rows: int, wide: int) -> RenderableType:
         return Text("No results in this time.", style="dim")
     table = _table("left", "left", "right", "right")
     for one in found[:rows]:
-        table.add_row(
-            Text(one.name, overflow="ellipsis", no_wrap=True), bar(one.share, wide), share(one.share), number(one.count)
+        _row(
+            table,
+            Text(one.name, overflow="ellipsis", no_wrap=True),
+            bar(one.share, wide),
+            share(one.share),
+            number(one.count),
         )
     return _with_more(table, len(found) - rows, "label")
 
@@ -190,11 +199,11 @@ def _with_more(table: Table, more: int, what: str) -> RenderableType:
 
 def _latency(view: View) -> Table:
     table = _table("left", "right", "right", "right")
-    table.add_row(*(Text(name, style="dim") for name in ("", "p50", "p95", "p99")))
+    _row(table, *(Text(name, style="dim") for name in ("", "p50", "p95", "p99")))
     rows: list[tuple[str, Latency]] = [("end to end", view.end_to_end), ("in the worker", view.inside)]
     rows += [(f"  {name}", one) for name, one in view.stages.items()]
     for name, one in rows:
-        table.add_row(name, _time(one.p50), _time(one.p95), _time(one.p99))
+        _row(table, name, _time(one.p50), _time(one.p95), _time(one.p99))
     return table
 
 
@@ -210,7 +219,8 @@ def _partitions(view: View, rows: int, wide: int) -> RenderableType:
     table = _table("left", "left", "right", "right")
     for one in found[:rows]:
         name = Text(f"{one.topic} {one.partition}", overflow="ellipsis", no_wrap=True)
-        table.add_row(
+        _row(
+            table,
             name,
             bar(one.messages / most, wide),
             number(one.messages),
@@ -223,9 +233,9 @@ def _refused(view: View) -> RenderableType:
     if not view.dead_letters.since_start:
         return Text("None since the start.", style="dim")
     table = _table("left", "left", "right", "right")
-    table.add_row(*(Text(name, style="dim") for name in ("reason", "stage", "lately", "since start")))
+    _row(table, *(Text(name, style="dim") for name in ("reason", "stage", "lately", "since start")))
     for one in view.dead_letters.reasons[:6]:
-        table.add_row(one.reason, one.stage, number(one.count), number(one.since_start))
+        _row(table, one.reason, one.stage, number(one.count), number(one.since_start))
     return _with_more(table, len(view.dead_letters.reasons) - 6, "reason")
 
 
@@ -252,7 +262,8 @@ def _drift(view: View, rows: int, wide: int) -> RenderableType:
         said = (
             "too few results" if not one.enough else f"{share(one.share)} ≤ {one.score:g}, was {share(one.reference)}"
         )
-        table.add_row(
+        _row(
+            table,
             Text(one.label, overflow="ellipsis", no_wrap=True),
             bar(one.distance, wide // 2),
             f"{one.distance:.3f}",
@@ -276,15 +287,22 @@ def overview(found: Sequence[tuple[str, View | None, str]]) -> RenderableType:
         table.add_column(name, justify=justify, no_wrap=name != "")  # type: ignore[arg-type]
     for url, view, why in found:
         if view is None or why:
-            table.add_row(url.removeprefix("http://"), Text(f"✖ {why}", style="red"), *[NOTHING] * 5)
+            _row(table, url.removeprefix("http://"), Text(f"✖ {why}", style="red"), *[NOTHING] * 5)
             continue
         verdict, load = view.verdict, view.load
         said = Text(f"{SIGNS[verdict.state]} {verdict.title}", style=STYLES[verdict.state])
         pace = NOTHING if view.rate.delivered is None else f"{number(view.rate.delivered)}/s"
         lanes = NOTHING if load.lanes is None else f"{number(load.lanes_busy or 0)}/{number(load.lanes)}"
         dead = NOTHING if view.dead_letters.share is None else share(view.dead_letters.share)
-        table.add_row(
-            url.removeprefix("http://"), said, pace, _time(view.end_to_end.p99), number(view.lag.messages), dead, lanes
+        _row(
+            table,
+            url.removeprefix("http://"),
+            said,
+            pace,
+            _time(view.end_to_end.p99),
+            number(view.lag.messages),
+            dead,
+            lanes,
         )
     answering = [view for _, view, why in found if view is not None and not why]
     total = sum(view.rate.delivered or 0.0 for view in answering)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 MINUTE, HOUR, DAY = 60.0, 3_600.0, 86_400.0
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+
+
+def shown(text: str) -> str:
+    """A name or what another program said, with control characters spelt out: to a terminal they are commands."""
+    return text.translate(_CONTROLS)
 
 
 def number(value: float) -> str:

@@ -55,6 +55,15 @@ def test_timestamps_of_the_future_are_no_negative_age():
     assert Ages().seconds({P0: Lag(1, 1, stamp(-60))}, NOW) == {P0: 0}
 
 
+def test_what_was_read_ten_minutes_ago_is_at_least_as_old():
+    """Whatever a producer's clock said; a timestamp of the future says nothing, and hides no other knowledge."""
+    assert Ages().seconds({P0: Lag(5, 5, stamp(-3_600), 600.0)}, NOW) == {P0: 600}
+    assert Ages().seconds({P0: Lag(5, 5, stamp(1), 600.0)}, NOW) == {P0: 600}
+    ages = Ages()
+    ages.seconds({P0: Lag(0, 0, None)}, NOW - 30)
+    assert ages.seconds({P0: Lag(1, 1, stamp(-3_600), 10.0)}, NOW) == {P0: 30}
+
+
 def test_without_timestamps_age_is_since_the_worker_saw_it():
     """There is nothing else to go by, and later timestamps do not make it worse."""
     ages = Ages()

@@ -202,6 +202,17 @@ def test_progress_tells_what_is_done_committed_and_how_old_the_rest_is():
     assert ledger.progress() == {PARTITION: Progress(8, 7, 107, None)}
 
 
+def test_what_was_committed_goes_back_with_a_log_that_was_rewound():
+    """Else fewer messages would wait for a commit than for an answer."""
+    ledger = Ledger()
+    settle(ledger, *opened(ledger, 0, 1, 2))
+    ledger.confirm({PARTITION: 3})
+    opened(ledger, 0)
+    assert ledger.progress()[PARTITION].committed == 0
+    opened(ledger, 1)
+    assert ledger.progress()[PARTITION].committed == 0
+
+
 def test_bytes_in_flight_count_values_and_tombstones_weigh_nothing():
     """The bound in bytes is over message values."""
     ledger = Ledger()

@@ -44,6 +44,16 @@ def test_equal_labels_take_room_once():
     assert all(a is b for a, b in zip(first.samples[name], second.samples[name], strict=True))
 
 
+@pytest.mark.parametrize("kept", [None, {}], ids=["once", "kept"])
+def test_names_have_no_control_characters(kept: dict | None):
+    """A label of a bundle may have any: they are spelt out, each in its own way, so that no two names become one."""
+    scene = Scene(["a\x1b]0;x\x07", "a\x9b2J", "tab\t", "é 中\u3000👍"])
+    scene.work(200)
+    snapshot = Snapshot.of(scene.registry.collect(), 1.0, kept)
+    names = {name for (name,) in snapshot.by("winnow_results_total", "label")}
+    assert names == {r"a\x1b]0;x\x07", r"a\x9b2J", r"tab\x09", "é 中\u3000👍"}
+
+
 @given(COUNTS, COUNTS, st.floats(1, 1000))
 def test_growth_is_the_difference(before: dict[str, int], more: dict[str, int], seconds: float):
     """By label, in all, and a second; a series that is new counts from zero."""

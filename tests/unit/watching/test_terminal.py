@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -84,6 +85,43 @@ def test_names_are_no_markup():
     text = drawn(render(URL, looked.look(), 100, 40), 100)
     assert "[red]" in text
     assert "[bold]x 0" in text
+
+
+def test_what_answers_cannot_end_the_picture():
+    """Reasons, stages and layers in brackets, as only somebody else's `/metrics` has them, are shown as they are."""
+    looked = Looked(exits=(2, 6))
+    looked.scene.work(50, dead={"[/foo]": 2})
+    view = looked.look()
+    assert "[/foo]" in drawn(render(URL, view, 100, 40), 100)
+    odd = replace(
+        view,
+        exits=[one._replace(name="[/a]") for one in view.exits],
+        stages={f"[/{name}]": one for name, one in view.stages.items()},
+        batches=replace(view.batches, closed=[one._replace(name="[/b]") for one in view.batches.closed]),
+    )
+    text = drawn(render(URL, odd, 100, 40), 100)
+    for name in ("after [/a]", "[/b]", *odd.stages):
+        assert name in text
+
+
+def test_a_worker_by_ipv6_has_its_address():
+    """Its brackets are no markup."""
+    text = drawn(
+        overview([("http://[fd00::1]:9464", worked().after(10.0), ""), ("http://[fd00::2]:1", None, "No.")]), 120
+    )
+    assert "[fd00::1]:9464" in text
+    assert "[fd00::2]:1" in text
+
+
+def test_no_name_is_a_command_to_the_terminal():
+    """What a label of a bundle has of escape sequences is spelt out."""
+    looked = Looked(["a\x1b]0;x\x07\x1b[2Jb", "ham"])
+    looked.scene.assign(1, topic="t\x9b2J")
+    looked.scene.lag({0: 5}, topic="t\x9b2J")
+    looked.scene.work(50)
+    text = drawn(render(URL, looked.look(), 160, 40), 160)
+    assert not set(text) & {"\x1b", "\x07", "\x9b"}
+    assert r"\x1b" in text
 
 
 def test_the_course_is_drawn_in_blocks():
