@@ -49,9 +49,8 @@ are tables in TOML, JSON in the environment (`WINNOW_KAFKA__PROPERTIES='{"securi
 METRICS = """# Metrics
 
 Served on `/metrics` of `serving.port`, in the text formats of Prometheus and OpenMetrics. Every series but those
-by partition exists from the start, at zero; those come with the first message that is read of their partition, and go
-with it. `process_…` are those of the Prometheus client library, of the worker's process. No label and no value holds
-anything of a message.
+by partition exists from the start, at zero; those come and go with their partition. `process_…` are those of the
+Prometheus client library, of the worker's process. No label and no value holds anything of a message.
 """
 
 LABELS = {

@@ -152,14 +152,15 @@ class Metrics:
     def _register_lag(self) -> None:
         self._lag = self._by_partition(
             "lag_messages",
-            "Messages stored and not yet done with; from the first message on that is read of the partition.",
+            "Messages stored and not yet done with.",
         )
         self._uncommitted = self._by_partition("lag_committed_messages", "Messages stored and not yet committed.")
         self._lag_seconds = self._by_partition(
             "lag_seconds",
             "How long ago, at most, the oldest message was stored that is not done with; 0 where there is none. By its "
             "timestamp, or, where it was not read yet, that of the message before it; no longer ago than when "
-            "nothing of the partition was left to do, and no less than in_flight_seconds.",
+            "nothing of the partition was left to do, and no less than in_flight_seconds. Of a partition of which this "
+            "worker has read nothing yet: since it looked first.",
         )
         self._waiting = self._by_partition(
             "in_flight_seconds",

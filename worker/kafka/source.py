@@ -24,6 +24,7 @@ from confluent_kafka import (
 from worker.kafka import clients, faults
 from worker.kafka.lost import INTERVAL_MS, Lost
 from worker.kafka.resets import Resets
+from worker.kafka.unread import Unread
 from worker.pipeline.messages import Record
 from worker.ports import NotYet
 
@@ -68,6 +69,7 @@ class KafkaSource:
         self._paused: set[Partition] = set()
         self.connected = True
         self._resets = Resets()
+        self._unread = Unread(str(self._properties["auto.offset.reset"]))
         self._lost = Lost()
         self._joined = False
         self._waited = 0
@@ -219,11 +221,12 @@ class KafkaSource:
             watermarks = self._client.get_watermark_offsets(TopicPartition(topic, number), cached=True)
             if watermarks is not None and watermarks[1] >= 0:
                 ends[topic, number] = watermarks[1]
-        return ends
+        return {**ends, **self._unread.ends(self._client, self._assigned.keys() - ends.keys())}
 
     def positions(self) -> Mapping[Partition, int]:
-        found = self._client.position(_entries(self._assigned))
-        return {(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+        read = self._client.position(_entries(self._assigned))
+        found = {(each.topic, each.partition): each.offset for each in read if each.offset >= 0}
+        return {**found, **self._unread.starts(self._client, self._assigned.keys() - found.keys())}
 
     def close(self) -> None:
         self._listener = None
@@ -265,6 +268,7 @@ class KafkaSource:
                 getattr(self._listener, how)(gone)
         finally:
             self._rebalancing = False
+            self._unread.forget(gone)
             for partition in gone:
                 self._assigned.pop(partition, None)
 
@@ -274,6 +278,7 @@ class KafkaSource:
     def _look(self, statistics: str) -> None:
         said = orjson.loads(statistics)
         self._lost.look(said)
+        self._unread.look(said["topics"])
         self.connected = any(broker["state"] == "UP" for broker in said["brokers"].values())
         self._waited += said.get("cgrp", {}).get("state") == "up"
         # A group of KIP-848 does not tell a member that there is nothing for it, so it would never be ready. One that

@@ -31,7 +31,7 @@ def lags(
     positions: Mapping[Partition, int],
     now: float,
 ) -> dict[Partition, Lag]:
-    """Of the partitions of which something was read.
+    """Of the partitions whose end is known, and of which something was read or the next offset to be read is known.
 
     Args:
         progress: by the ledger.
@@ -39,7 +39,9 @@ def lags(
         positions: the next offsets to be read, likewise.
         now: seconds, on the clock of the records' arrival.
     """
-    return {p: _lag(at, ends[p], positions.get(p, 0), now) for p, at in progress.items() if p in ends}
+    read = {p: _lag(at, ends[p], positions.get(p, 0), now) for p, at in progress.items() if p in ends}
+    unread = {p: max(0, ends[p] - start) for p, start in positions.items() if p in ends and p not in progress}
+    return read | {p: Lag(waiting, waiting, None) for p, waiting in unread.items()}
 
 
 def _lag(at: Progress, end: int, position: int, now: float) -> Lag:

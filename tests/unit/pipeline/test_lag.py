@@ -22,13 +22,20 @@ def test_lag_is_what_is_stored_beyond_what_is_done_and_committed():
     assert lags(progress, {P0: 10, P1: 3}, {}, 100.0) == {P0: Lag(3, 6, 17, 10.0), P1: Lag(0, 0, None, 10.0)}
 
 
+def test_of_what_was_never_read_all_from_the_next_offset_on_waits():
+    """Where both ends of the backlog are known; nothing is known of its age."""
+    found = lags({P0: Progress(7, 4, 17, 90.0)}, {P0: 10, P1: 9}, {P0: 8, P1: 2, ("in", 2): 5}, 100.0)
+    assert found == {P0: Lag(3, 6, 17, 10.0), P1: Lag(7, 7, None)}
+    assert Ages().seconds({P1: found[P1]}, NOW) == {P1: 0}
+
+
 def test_offsets_without_a_message_are_no_lag():
     """Where nothing is in flight, the client's position counts, which passes the ends of transactions."""
     ends, positions = {P0: 11, P1: 11}, {P0: 11, P1: 11}
     done = {P0: Progress(10, 10, 17, None), P1: Progress(10, 10, 17, 99.0)}
     assert lags(done, ends, positions, 100.0) == {P0: Lag(0, 0, 17), P1: Lag(1, 1, 17, 1.0)}
     uncommitted = {P0: Progress(10, 4, 17, None)}
-    assert lags(uncommitted, ends, positions, 100.0) == {P0: Lag(0, 7, 17)}
+    assert lags(uncommitted, {P0: 11}, {P0: 11}, 100.0) == {P0: Lag(0, 7, 17)}
     behind = {P0: Progress(10, 10, 17, None)}
     assert lags(behind, {P0: 12}, {P0: 3}, 100.0) == {P0: Lag(2, 2, 17)}
 
