@@ -27,5 +27,6 @@ def check_tracing(enabled: bool) -> None:
             found = None
         if found is None:
             raise ConfigError(
-                f"tracing.enabled needs the extra [otel], of which {module} is missing: {install('otel')}."
+                f"tracing.enabled needs the extra [otel], of which {module} is missing. Install it: "
+                f"{install('otel')}, or in a checkout pip install '.[otel]'."
             )

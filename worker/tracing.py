@@ -343,7 +343,9 @@ def _provider(member: str, most_messages: int) -> tuple[TracerProvider, list[_Wa
         for exporter in exporters:
             provider.add_span_processor(BatchSpanProcessor(exporter))
     except ValueError as error:
-        raise ConfigError(f"OpenTelemetry's environment variables cannot be used: {error}") from None
+        raise ConfigError(
+            f"OpenTelemetry's environment variables cannot be used: {error}. Mend or unset them."
+        ) from None
     return provider, exporters
 
 
@@ -381,13 +383,13 @@ def _exporter(name: str) -> SpanExporter:
     found = next(iter(entry_points(group=_EXPORTERS, name=wanted or "")), None)
     if found is None:
         raise ConfigError(
-            f"OpenTelemetry's environment variables ask for the exporter {wanted}, which is not installed: install the "
+            f"OpenTelemetry's environment variables ask for the exporter {wanted}, which is not installed. Install the "
             f"package that has it, or correct {OTEL_TRACES_EXPORTER} or {OTEL_EXPORTER_OTLP_PROTOCOL}."
         )
     try:
         exporter: SpanExporter = found.load()()
     except Exception as error:  # noqa: BLE001 - exporters check their variables in ways of their own
         raise ConfigError(
-            f"The exporter {wanted} cannot be made of OpenTelemetry's environment variables: {error}"
+            f"The exporter {wanted} cannot be made of OpenTelemetry's environment variables: {error}. Mend them."
         ) from None
     return exporter
