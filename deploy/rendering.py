@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import yaml
 
 CHART = Path(__file__).parent / "helm" / "winnow"
+WORK = Path(os.environ.get("KUBE_WORK") or Path(tempfile.gettempdir()) / "winnow-kube")
+"""Where tests/kube/cluster builds and keeps things."""
 
 
 class RefusedError(Exception):
@@ -20,9 +23,17 @@ class RefusedError(Exception):
 
 def tool(name: str) -> Path | None:
     """A program on the PATH, or among those that tests/kube/cluster builds in `KUBE_WORK`; None where it is nowhere."""
-    work = Path(os.environ.get("KUBE_WORK") or Path(tempfile.gettempdir()) / "winnow-kube")
-    found = shutil.which(name) or shutil.which(name, path=work / "bin")
+    found = shutil.which(name) or (shutil.which(name, path=WORK / "bin") if _own(WORK) else None)
     return Path(found) if found else None
+
+
+def _own(folder: Path) -> bool:
+    """Whether it is this user's and no link: its place is known to everybody, and what lies there is run."""
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def helm(*arguments: str | Path, values: dict[str, Any] | None = None) -> str:

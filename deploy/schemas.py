@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from worker.config import Settings
+from worker.setting_types import OWNED_PROPERTIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ def values_schema() -> Schema:
     schema["properties"]["config"] = settings_schema()
     # Values for subcharts, which Helm adds where this chart is one.
     schema["properties"]["global"] = {"type": "object"}
-    _need(schema["properties"]["config"], yaml.safe_load(VALUES.read_text("utf-8"))["config"])
+    _need(schema, yaml.safe_load(VALUES.read_text("utf-8")))
     for path, said in comments().items():
         _describe(schema, path, said)
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "Values of the chart winnow", **schema}
@@ -42,6 +43,8 @@ def settings_schema() -> Schema:
     definitions = {f"#/$defs/{name}": each for name, each in schema.pop("$defs").items()}
     settings = _for_toml(_inlined(schema, definitions))
     settings["properties"]["serving"]["properties"]["port"]["minimum"] = 1
+    for name in ("properties", "consumer_properties", "producer_properties"):
+        settings["properties"]["kafka"]["properties"][name]["propertyNames"] = {"not": {"enum": [*OWNED_PROPERTIES]}}
     return settings
 
 
@@ -126,7 +129,7 @@ def _for_toml(node: Any) -> Any:
 
 def _need(schema: Schema, defaults: Schema) -> None:
     """What the chart itself reads has a default there, and may not be taken away."""
-    schema["required"] = sorted(defaults)
+    schema["required"] = sorted(name for name, value in defaults.items() if value is not None)
     for name, value in defaults.items():
         if isinstance(value, dict) and "properties" in schema["properties"][name]:
             _need(schema["properties"][name], value)

@@ -144,7 +144,9 @@ def _handler(routes: _Routes) -> type[BaseHTTPRequestHandler]:
 
         def send_error(self, code: int, *_: object, **__: object) -> None:
             """What the server refuses before it comes to a path: another method, a request that is none."""
-            self._answer(_said(code, f"{HTTPStatus(code).phrase}. This port takes GET and HEAD alone."))
+            status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
+            refusal = _said(status, f"{status.phrase}. This port takes GET and HEAD alone.")
+            self._answer(refusal._replace(headers={"Allow": "GET, HEAD"}))
 
         def _answer(self, reply: _Reply) -> None:
             self.send_response(reply.status)

@@ -119,6 +119,14 @@ def test_what_is_switched_off_is_gone(kind: str, values: dict[str, Any]):
     assert off - on <= {"Deployment"}
 
 
+def test_labels_of_one_object_go_before_those_of_all():
+    """And each is there once, which the tidy YAML says."""
+    found = of_file(EVERYTHING)
+    chosen = {each["kind"]: each["metadata"]["labels"]["release"] for each in found}
+    assert chosen["PodMonitor"] == chosen["PrometheusRule"] == "prometheus"
+    assert chosen["StatefulSet"] == "spam"
+
+
 def test_the_dashboard_is_a_config_map_that_grafana_finds():
     """With the label of its sidecar, and the file as it is."""
     found = of_values({"monitoring": {"dashboard": {"enabled": True}}})

@@ -139,6 +139,9 @@ def test_probes_ask_what_they_are_for():
         kind: {"path": path, "port": "http"}
         for kind, path in {"startup": "/startupz", "readiness": "/readyz", "liveness": "/healthz"}.items()
     }
+    assert workload(of_values({}))["spec"]["progressDeadlineSeconds"] == 600
+    slow = workload(of_values({"probes": {"startupSeconds": 3600}}))["spec"]
+    assert slow["progressDeadlineSeconds"] == 3660, "a start that may take so long is no rollout that failed"
     startup = container["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] == 300
     liveness = container["livenessProbe"]
@@ -157,6 +160,9 @@ def test_the_network_policy_lets_out_where_the_settings_lead():
         "env": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318/v1"},
     }
     assert ports(only(of_values(values), "NetworkPolicy")["spec"]["egress"]) == {53, 9092, 443, 4318}
+    issuer = {"bearer.auth.issuer.endpoint.url": "https://login:8443/token"}
+    values = {"config": {"registry": {"url": "http://registry:8081", "properties": issuer}}}
+    assert ports(only(of_values(values), "NetworkPolicy")["spec"]["egress"]) == {53, 9092, 8081, 8443}
     servers = {
         "config": {"kafka": {"bootstrap_servers": "kafka, [::1]:9095"}},
         "networkPolicy": {"brokerPorts": [9096]},
@@ -250,6 +256,18 @@ def test_keda_logs_in_as_the_worker_does():
         "key": ("winnow-kafka-tls", "user.key"),
         "keyPassword": ("winnow-kafka-tls", "key-password"),
     }
+
+
+def test_keda_takes_certificates_given_as_text_too():
+    """By the same references."""
+    properties = {"security.protocol": "ssl"} | {
+        f"ssl.{name}.pem": f"${{env:{name.upper()}}}" for name in ("ca", "certificate", "key")
+    }
+    secrets = {name: {"secret": "tls", "key": name.lower()} for name in ("CA", "CERTIFICATE", "KEY")}
+    found = of_values({**SASL, "config": {"kafka": {"properties": properties}}, "secrets": {"env": secrets}})
+    assert only(found, "ScaledObject")["spec"]["triggers"][0]["metadata"]["tls"] == "enable"
+    targets = {t["parameter"]: t["key"] for t in only(found, "TriggerAuthentication")["spec"]["secretTargetRef"]}
+    assert targets == {"ca": "ca", "cert": "certificate", "key": "key"}
 
 
 @pytest.mark.parametrize(("mechanism", "word"), [("PLAIN", "plaintext"), ("scram-sha-256", "scram_sha256")])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,9 +15,6 @@ from tests import documents
 from tests.deploy.api_server import started
 from tests.deploy.rendered import needs_helm
 from worker.capacity.writing import write_keda
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 PAGE = documents.ROOT / "docs" / "kubernetes.md"
 VALUES = [block for block in documents.blocks(PAGE) if block.kind == "yaml"]
@@ -39,11 +38,13 @@ def test_commands_run(tmp_path: Path):
     (tmp_path / "password.txt").write_text("secret", "utf-8")
     write_keda(tmp_path / "values-lag.yaml", 8_400, "1,200 messages/s a replica")
     with started() as server:
+        # `winnow` is beside the Python that runs this.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{server.environment['PATH']}"
         for block in documents.run_by(__file__):
             ran = subprocess.run(
                 ["sh", "-euc", block.script],
                 cwd=tmp_path,
-                env=dict(server.environment),
+                env={**server.environment, "PATH": path},
                 capture_output=True,
                 text=True,
                 timeout=120,

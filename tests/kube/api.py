@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deploy.rendering import WORK
 from tests.kube.kubernetes import installed
-from tests.kube.tools import CLUSTER, WORK, output
+from tests.kube.tools import CLUSTER, output
 from worker.broker.ports import free_port, is_free
 
 if TYPE_CHECKING:

@@ -71,9 +71,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 @pytest.fixture(scope="session")
 def image() -> str:
     """The name of the image of this code, built now; of somebody else's cluster the one it is told."""
-    if OFFERED and "WINNOW_KUBE_IMAGE" in os.environ:
-        return os.environ["WINNOW_KUBE_IMAGE"]
+    return obtained_image()
+
+
+def obtained_image() -> str:
     try:
+        if OFFERED:
+            return kubernetes.offered_image()
         kubernetes.installed("images")
     except Missing as missing:
         pytest.skip(str(missing))

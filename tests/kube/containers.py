@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.kube.tools import CLUSTER, WORK, output
+from deploy.rendering import WORK
+from tests.kube.tools import CLUSTER, output
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

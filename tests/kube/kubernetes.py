@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tests.kube.tools import CLUSTER, found, output
+from deploy.rendering import tool
+from tests.kube.tools import CLUSTER, output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,13 +86,22 @@ class OwnKubernetes(Kubernetes):
         raise AssertionError(f"the pod {pod} has no process")
 
 
-@contextmanager
-def offered() -> Iterator[Kubernetes]:
-    """The cluster of KUBECONFIG."""
+def offered_image() -> str:
+    """The image for the cluster of KUBECONFIG.
+
+    Raises:
+        Missing: not all is said that is needed to use that cluster.
+    """
     image = os.environ.get("WINNOW_KUBE_IMAGE")
     if not image or not os.environ.get("WINNOW_KUBE_KAFKA"):
         raise Missing("KUBECONFIG names a cluster; WINNOW_KUBE_IMAGE and WINNOW_KUBE_KAFKA are needed, too")
-    yield Kubernetes(image, os.environ.get("WINNOW_KUBE_PULL_POLICY", "IfNotPresent"))
+    return image
+
+
+@contextmanager
+def offered() -> Iterator[Kubernetes]:
+    """The cluster of KUBECONFIG."""
+    yield Kubernetes(offered_image(), os.environ.get("WINNOW_KUBE_PULL_POLICY", "IfNotPresent"))
 
 
 @contextmanager
@@ -162,7 +172,7 @@ def _enter(namespace: int) -> None:
 
 
 def _program(name: str) -> str:
-    path = found(name)
+    path = tool(name)
     if path is None:
         raise Missing(f"{name} is neither on the PATH nor built")
-    return path
+    return str(path)

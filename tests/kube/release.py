@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.faults.stage import EXACTLY_ONCE, Stage
 from tests.kube.tools import ROOT
+from worker.broker import admin
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 CHART = ROOT / "deploy" / "helm" / "winnow"
 READY_SECONDS = 180.0
 REPLICAS = 2
+TOPIC_SECONDS = 20.0
 SESSION_MS = 6_000
 """After which a group misses a member; the least that brokers allow by default."""
 
@@ -69,6 +71,13 @@ class Stream(Stage):
         self.row.doubled = final.doubled - self._doubled
         self._doubled = final.doubled
         return final
+
+    def close(self) -> None:
+        """End it, and take its topics from the brokers, which may be somebody else's."""
+        super().close()
+        client = admin.connect(self.broker.bootstrap_servers)
+        for deleted in client.delete_topics([self.input, self.output, self.dead]).values():
+            deleted.result(timeout=TOPIC_SECONDS)
 
     def _explained(self) -> str:
         return f"{self.feeder.written} were fed, {len(self.reader.records)} read"

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import worker
+from deploy.rendering import WORK
 from tests import documents
 from tests.kube.containers import Container, unpacked
 from tests.kube.kubernetes import IMAGE
 from tests.kube.report import IMAGE_STEP
-from tests.kube.tools import CLUSTER, ROOT, WORK, output
+from tests.kube.tools import CLUSTER, ROOT, output
 from worker.commands.run import AT_ONCE
 
 if TYPE_CHECKING:

@@ -59,8 +59,8 @@ def scaled(cluster: Kubernetes, broker: tuple[Broker, str], namespace: str, tmp_
 
     yield make
     for stream, release in made:
-        stream.close()
         release.uninstall()
+        stream.close()
 
 
 @pytest.mark.parametrize("delivery", ["at-least-once", EXACTLY_ONCE])

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 CLUSTER = str(Path(__file__).with_name("cluster"))
 ROOT = Path(__file__).parents[2]
-WORK = Path(os.environ.get("KUBE_WORK") or Path(tempfile.gettempdir()) / "winnow-kube")
-"""Where `cluster` builds and keeps things."""
 
 
 def output(*command: str, seconds: float = 600.0, **options: object) -> str:
@@ -20,8 +15,3 @@ def output(*command: str, seconds: float = 600.0, **options: object) -> str:
     said = f"{done.stdout}\n{done.stderr}".strip()[-4_000:]
     assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{said}"
     return str(done.stdout).strip()
-
-
-def found(program: str) -> str | None:
-    """Its path: on the PATH, or as `cluster` has built it."""
-    return shutil.which(program) or shutil.which(program, path=str(WORK / "bin"))

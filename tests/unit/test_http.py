@@ -126,7 +126,7 @@ def test_every_answer_is_strict(site: Site, path: str):
 
 
 REFUSED = {
-    "another method": (b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 501),
+    "another method": (b"POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 405),
     "no version": (b"DELETE /<script>\r\n\r\n", 400),
     "another version": (b"GET / <script>\r\n\r\n", 400),
     "a version to come": (b"GET / HTTP/2.0\r\n\r\n", 505),
@@ -221,8 +221,10 @@ def test_who_hangs_up_or_says_nothing_disturbs_nobody(site: Site, capfd: pytest.
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 def test_writes_are_not_accepted(site: Site, method: str):
-    """The port only reads."""
-    assert site.ask("/metrics", method)[0] == 501
+    """The port only reads, and says so."""
+    status, headers, body = site.answer("/metrics", method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+    assert body == "Method Not Allowed. This port takes GET and HEAD alone.\n"
 
 
 def test_a_port_in_use_is_a_sentence(site: Site):

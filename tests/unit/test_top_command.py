@@ -102,8 +102,12 @@ def test_of_several_those_that_answer_are_shown(url: str, nowhere: str, capsys: 
     gone, there = json.loads(capsys.readouterr().out)["workers"]
     assert (gone["status"], there["error"]) == (None, None)
     assert "Nothing answers at" in gone["error"]
-    with pytest.raises(ConfigError, match=r"Nothing answers at .* Is the worker running, and is `serving.port` that"):
-        command.top(Options([nowhere, nowhere], 2.0, once=True, as_json=False))
+    with pytest.raises(
+        ConfigError, match=r"Nothing answers at .* Is the worker running, and is `serving.port` that"
+    ) as no:
+        command.top(Options([nowhere, f"{nowhere}/x"], 2.0, once=True, as_json=False))
+    assert f"at {nowhere} (" in str(no.value)
+    assert f"at {nowhere}/x (" in str(no.value)
 
 
 COMMANDS = [words for block in documents.run_by(__file__) for words in documents.commands(block.script)]
@@ -192,4 +196,5 @@ def test_the_live_view_ends_with_a_signal(url: str, monkeypatch: pytest.MonkeyPa
     command._watch(watching, seen, console, 1.0)
     drawn = console.file.getvalue()
     assert "Well." in drawn
+    assert "Ctrl-C ends." in drawn
     assert drawn.endswith("\x1b[?25h\x1b[?1049l")

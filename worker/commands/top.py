@@ -63,7 +63,8 @@ def top(options: Options) -> None:
         watching = Watching(workers, pool)
         seen = watching.look()
         if all(one.view is None for one in seen):
-            raise ConfigError(f"{seen[0].why} Is the worker running, and is `serving.port` that port?")
+            whys = " ".join(one.why for one in seen)
+            raise ConfigError(f"{whys} Is the worker running, and is `serving.port` that port?")
         if options.once or options.as_json or not console.is_terminal:
             time.sleep(options.interval)
             seen = watching.look()
@@ -99,21 +100,21 @@ def _look(worker: Worker, last: Seen) -> Seen:
 def _watch(watching: Watching, seen: list[Seen], console: Console, interval: float) -> None:
     stop = Stop()
     stop.install()
-    with Live(picture(seen, console), console=console, screen=True, auto_refresh=False) as live:
+    with Live(picture(seen, console, console.height), console=console, screen=True, auto_refresh=False) as live:
         while not stop():
             due = time.monotonic() + interval
             while not stop() and time.monotonic() < due:
                 time.sleep(NAP)
             if not stop():
-                live.update(picture(watching.look(), console), refresh=True)
+                live.update(picture(watching.look(), console, console.height), refresh=True)
 
 
-def picture(seen: Sequence[Seen], console: Console) -> RenderableType:
-    """One worker in full, several in a line each."""
+def picture(seen: Sequence[Seen], console: Console, height: int | None = None) -> RenderableType:
+    """One worker in full, or as much of it as so many lines hold; several in a line each."""
     first = seen[0]
     if len(seen) == 1 and first.view is not None:
         gone = f"{first.why} It was heard last {duration(round(time.time() - first.at))} ago." if first.why else None
-        return render(first.url, first.view, console.width, console.height, gone)
+        return render(first.url, first.view, console.width, height, gone)
     return overview([(one.url, one.view, one.why) for one in seen])
 
 

@@ -236,7 +236,7 @@ class _Show:
     def _render(self) -> Any:
         title = f"{self._broker.kind} at {self._broker.bootstrap_servers}"
         notes = [
-            f"metrics  {self._worker.url}/metrics",
+            f"page     {self._worker.url}   (metrics: {self._worker.url}/metrics)",
             f"topics   kcat -b {self._broker.bootstrap_servers} -C -t {OUTPUT}   (dead letters: {DEAD})",
             "Ctrl-C ends the demo.",
         ]

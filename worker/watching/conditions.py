@@ -27,10 +27,10 @@ MOVES = 3
 """Rebalances in ten minutes; the alert wants one in each ten minutes of half an hour."""
 ABORTED = 0.05
 MEMORY = 0.9
-DEAD_SHARE, DEAD_COUNT = 0.02, 10
-LATE, LATE_COUNT = 5.0, 100
+DEAD_SHARE, DEAD_COUNT = 0.02, 5
+LATE, LATE_COUNT = 5.0, 30
 DRIFT = 0.2
-TRUNCATED, TRUNCATED_COUNT = 0.1, 100
+TRUNCATED, TRUNCATED_COUNT = 0.1, 25
 
 
 class Probe(NamedTuple):
@@ -135,7 +135,7 @@ def lag_grows(case: Case) -> Said | None:
     if between is None or between.earlier is None or (between.seconds or 0.0) < GROWS_FOR or no_broker(case):
         return None
     lag, rate = figures.lag(between), between.rate(DELIVERED) or 0.0
-    if not lag.growth or lag.growth < 0 or lag.messages <= BEHIND * rate:
+    if lag.messages is None or not lag.growth or lag.growth < 0 or lag.messages <= BEHIND * rate:
         return None
     time = f"would take {duration(lag.messages / rate)} at the present rate" if rate else "are not worked off"
     said = f"{plural(lag.messages, 'message')} wait and {time}; {number(lag.growth)} more a second."
@@ -155,7 +155,7 @@ def not_committed(case: Case) -> Said | None:
 
 
 def paused(case: Case) -> Said | None:
-    between = case.last(600)
+    between = case.last(180)
     paused = None if between is None else figures.load(between).paused_share
     if (paused or 0.0) <= PAUSED or case.value("winnow_lanes_busy") >= IDLE * case.value("winnow_lanes"):
         return None
@@ -175,7 +175,7 @@ def rebalances(case: Case) -> Said | None:
 
 
 def aborted(case: Case) -> Said | None:
-    between = case.last(900)
+    between = case.last(300)
     if between is None:
         return None
     aborted, commits = between.count("winnow_transactions_aborted_total"), between.count("winnow_commits_total")
@@ -195,7 +195,7 @@ def memory(case: Case) -> Said | None:
 
 
 def dead_letters(case: Case) -> Said | None:
-    between = case.last(600)
+    between = case.last(300)
     if between is None:
         return None
     consumed = between.count("winnow_consumed_total")
@@ -211,15 +211,13 @@ def dead_letters(case: Case) -> Said | None:
 
 
 def late(case: Case) -> Said | None:
-    between = case.last(600)
+    between = case.last(180)
     told = None if between is None else between.histogram("winnow_end_to_end_seconds")
     p99 = None if told is None or told.count <= LATE_COUNT else told.quantile(0.99)
     if p99 is None or p99.value <= LATE:
         return None
-    least = "more than " if p99.beyond else ""
-    return Said(
-        "Results come late.", f"One message of a hundred waits {least}{duration(p99.value)} or longer for its result."
-    )
+    time = f"longer than {duration(p99.value)}" if p99.beyond else f"{duration(p99.value)} or longer"
+    return Said("Results come late.", f"One message of a hundred waits {time} for its result.")
 
 
 def reset(case: Case) -> Said | None:
@@ -253,7 +251,7 @@ def drifted(case: Case) -> Said | None:
 
 
 def truncated(case: Case) -> Said | None:
-    between = case.last(3600)
+    between = case.last(900)
     if between is None or (told := between.count(DELIVERED)) <= TRUNCATED_COUNT:
         return None
     cut = between.count("winnow_truncated_total") / told

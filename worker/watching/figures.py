@@ -81,7 +81,8 @@ class Partition:
 
 @dataclass(frozen=True)
 class Lag:
-    messages: float
+    messages: float | None
+    """None: it has partitions, and of none is it known yet."""
     committed: float | None
     seconds: float | None
     """Since when the oldest of all is stored."""
@@ -178,8 +179,9 @@ def lag(between: Between) -> Lag:
     later = between.later
     partitions = _partitions(later)
     grown = _grown(between)
+    known = bool(partitions) or not later.value("winnow_partitions_assigned")
     return Lag(
-        sum(one.messages for one in partitions),
+        sum(one.messages for one in partitions) if known else None,
         later.value("winnow_lag_committed_messages"),
         max((one.seconds for one in partitions if one.seconds is not None), default=None),
         grown / between.seconds if grown is not None and between.seconds else None,

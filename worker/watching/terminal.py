@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -15,7 +16,7 @@ from worker.watching.words import duration, number, plural, share, size
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from worker.watching.figures import Latency
     from worker.watching.histogram import Quantile
@@ -30,20 +31,23 @@ TWO_COLUMNS = 96
 COURSE = 30
 BAR = 12
 NOTHING = "–"
+UNKNOWN = "not known yet"
 
 
-def render(url: str, view: View, width: int, height: int, gone: str | None = None) -> RenderableType:
-    """All of one worker.
+def render(url: str, view: View, width: int, height: int | None, gone: str | None = None) -> RenderableType:
+    """All of one worker, or what fits.
 
     Args:
         url: where it is.
         view: its last view.
         width: of the terminal, in characters.
-        height: of the terminal, in lines.
+        height: of the terminal, in lines; None where there may be as many as it takes.
         gone: why it does not answer any more; the figures are then the last ones.
     """
-    style = "dim" if gone else ""
-    rows = max(3, min(12, (height - 28) if width >= TWO_COLUMNS else 6))
+    if width >= TWO_COLUMNS:
+        rows = 12 if height is None else max(3, min(12, height - 28))
+    else:
+        rows = 6 if height is None or height >= 40 else 3
     wide = BAR if width >= 70 else BAR // 2
     left = [
         _card("now", _now(view)),
@@ -57,25 +61,55 @@ def render(url: str, view: View, width: int, height: int, gone: str | None = Non
     ]
     if view.drift.labels:
         left.append(_card("scores against the bundle's reference", _drift(view, rows, wide)))
-    if width >= TWO_COLUMNS:
-        figures: RenderableType = Table.grid(expand=True, padding=(0, 1))
-        figures.add_column(ratio=1)  # type: ignore[union-attr]
-        figures.add_column(ratio=1)  # type: ignore[union-attr]
-        figures.add_row(Group(*left), Group(*right))  # type: ignore[union-attr]
-    else:
-        figures = Group(left[0], right[0], right[1], *left[1:], right[2])
-    return Group(
-        _head(url, view), _verdict(view) if gone is None else _gone(gone), _styled(figures, style), _foot(view)
-    )
+    columns = [left, right] if width >= TWO_COLUMNS else [[*left[:3], *right[:2], *left[3:], *right[2:]]]
+    above = Group(_head(url, view), _verdict(view) if gone is None else _gone(gone))
+    return _Picture(above, columns, _foot(view), height, "dim" if gone else "")
 
 
-def _styled(figures: RenderableType, style: str) -> RenderableType:
-    if not style:
-        return figures
-    table = Table.grid(expand=True)
-    table.add_column(style=style)
-    table.add_row(figures)
-    return table
+@dataclass(frozen=True)
+class _Picture:
+    above: RenderableType
+    columns: list[list[Panel]]
+    foot: str
+    height: int | None
+    style: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """All panels; where the height is bounded, those that fit whole, and how many do not."""
+        columns, foot = self.columns, self.foot
+        if self.height is not None:
+            foot = f"{foot} Ctrl-C ends."
+            columns = self._fitting(foot, console, options)
+            if left_out := sum(map(len, self.columns)) - sum(map(len, columns)):
+                foot = _left_out(left_out) + foot
+                columns = self._fitting(foot, console, options)
+        figures = Table.grid(expand=True, padding=(0, 1))
+        for _ in columns:
+            figures.add_column(ratio=1, style=self.style)
+        figures.add_row(*(Group(*column) for column in columns))
+        yield self.above
+        yield figures
+        yield Text(foot, style="dim")
+
+    def _fitting(self, foot: str, console: Console, options: ConsoleOptions) -> list[list[Panel]]:
+        def lines(part: RenderableType, among: int = 1) -> int:
+            width = (options.max_width - among + 1) // among
+            return len(console.render_lines(part, options.update(width=width, height=None), pad=False))
+
+        room = (self.height or 0) - lines(self.above) - lines(Text(foot))
+        found = []
+        for column in self.columns:
+            left, fitting = room, []
+            for panel in column:
+                if (needed := lines(panel, len(self.columns))) <= left:
+                    left -= needed
+                    fitting.append(panel)
+            found.append(fitting)
+        return found
+
+
+def _left_out(panels: int) -> str:
+    return f"{plural(panels, 'panel')} more: a taller window, or --once. "
 
 
 def _card(title: str, inside: RenderableType) -> Panel:
@@ -110,10 +144,10 @@ def _gone(why: str) -> Panel:
     return Panel(Group(*lines), border_style="red")
 
 
-def _foot(view: View) -> Text:
+def _foot(view: View) -> str:
     window = view.window
     over = "since the start" if window.since_start else f"over the last {duration(round(window.seconds or 0.0))}"
-    return Text(f"Figures are {over}. {time.strftime('%H:%M:%S', time.localtime(view.at))}. Ctrl-C ends.", style="dim")
+    return f"Figures are {over}. {time.strftime('%H:%M:%S', time.localtime(view.at))}."
 
 
 def _table(*justify: str) -> Table:
@@ -148,7 +182,7 @@ def _now(view: View) -> Table:
         [
             ("rate", Text.assemble((pace, "bold"), "  ", (course(view.course), "cyan"))),
             ("p50 / p99", f"{_time(view.end_to_end.p50)} / {_time(view.end_to_end.p99)}"),
-            ("lag", f"{plural(lag.messages, 'message')}{growth}"),
+            ("lag", UNKNOWN if lag.messages is None else f"{plural(lag.messages, 'message')}{growth}"),
             ("dead letters", f"{refused}, {number(dead.since_start)} since the start"),
             ("lanes", lanes),
             (
@@ -214,7 +248,7 @@ def _time(quantile: Quantile | None) -> str:
 def _partitions(view: View, rows: int, wide: int) -> RenderableType:
     found = view.lag.partitions
     if not found:
-        return Text("It has no partitions.", style="dim")
+        return Text("It has no partitions." if view.lag.messages is not None else f"It is {UNKNOWN}.", style="dim")
     most = max(found[0].messages, 1.0)
     table = _table("left", "left", "right", "right")
     for one in found[:rows]:
@@ -300,15 +334,16 @@ def overview(found: Sequence[tuple[str, View | None, str]]) -> RenderableType:
             said,
             pace,
             _time(view.end_to_end.p99),
-            number(view.lag.messages),
+            NOTHING if view.lag.messages is None else number(view.lag.messages),
             dead,
             lanes,
         )
     answering = [view for _, view, why in found if view is not None and not why]
     total = sum(view.rate.delivered or 0.0 for view in answering)
-    lag = sum(view.lag.messages for view in answering)
+    lag = sum(view.lag.messages or 0.0 for view in answering)
+    wait = f"{plural(lag, 'message')} {'waits' if lag == 1 else 'wait'}"
     foot = Text(
-        f"{len(answering)} of {plural(len(found), 'worker')} answer; {number(total)}/s, {number(lag)} wait.",
+        f"{len(answering)} of {plural(len(found), 'worker')} answer; {number(total)}/s, {wait}.",
         style="dim",
     )
     return Group(Text("winnow top", style="bold"), table, foot)

@@ -17,7 +17,8 @@ def number(value: float) -> str:
 
 
 def plural(count: float, word: str) -> str:
-    return f"{number(count)} {word}" if count == 1 else f"{number(count)} {word}s"
+    said = number(count)
+    return f"{said} {word}" if said == "1" else f"{said} {word}s"
 
 
 def share(value: float) -> str:
@@ -27,10 +28,8 @@ def share(value: float) -> str:
 
 def duration(seconds: float) -> str:
     """In the largest unit that is full, with one more where that says more."""
-    if seconds < 0.001:
-        return f"{seconds * 1000:.2f} ms"
     if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
+        return f"{seconds * 1000:.{2 if seconds < 0.001 else 1 if seconds < 0.01 else 0}f} ms"
     if seconds < MINUTE:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     if seconds < HOUR:

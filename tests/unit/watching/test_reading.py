@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,6 +15,7 @@ from tests.scenes import Scene
 from worker.errors import ConfigError
 from worker.http import HttpServer
 from worker.watching import reading
+from worker.watching.conditions import Probe
 from worker.watching.reading import Unanswered, Worker, base
 
 if TYPE_CHECKING:
@@ -128,10 +130,28 @@ def test_where_nothing_answers_is_told_so():
         Worker(url, FakeClock()).look()
 
 
+def test_what_answers_gives_no_commands_to_the_terminal():
+    """What it is waiting for, and what it says instead of an answer, have control characters spelt out."""
+    assert reading._probe(503, "not ready: a\x1b[2J\n") == Probe(True, False, r"a\x1b[2J", 0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            asking, _ = listening.accept()
+            with asking:
+                asking.recv(4_096)
+                asking.sendall(b"SSH \x1b[2J\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(Unanswered) as told:
+            Worker(f"127.0.0.1:{listening.getsockname()[1]}", FakeClock()).look()
+        thread.join()
+    assert r"SSH \x1b[2J" in str(told.value)
+    assert "\x1b" not in str(told.value)
+
+
 def test_who_takes_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch):
     """A worker that hangs does not hang whoever looks."""
     monkeypatch.setattr(reading, "PATIENCE", 0.05)
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unanswered, match="has not answered within"):
         Worker(f"127.0.0.1:{silent.getsockname()[1]}", FakeClock()).look()

@@ -12,6 +12,7 @@ from rich.console import Console
 from tests.unit.watching.looks import Looked
 from worker.watching.history import Point
 from worker.watching.terminal import BLOCKS, bar, course, overview, render
+from worker.watching.words import plural
 
 URL = "http://127.0.0.1:9464"
 
@@ -36,10 +37,36 @@ def worked(**options: object) -> Looked:
 def test_it_fits_its_terminal(width: int):
     """No line is wider, however narrow it is, and the figures are there."""
     view = worked().after(10.0)
-    text = drawn(render(URL, view, width, 40), width)
+    text = drawn(render(URL, view, width, None), width)
     assert max(map(cell_len, text.splitlines())) <= width
+    assert "Ctrl-C" not in text
+    assert " more" not in text.replace("partitions more", "")
     for word in ("Well.", "30/s", "66", "ham"):
         assert word in text
+
+
+PANELS = ("─ now ", "─ lag by partition ", "─ dead letters ", "─ labels ", "─ latency ", "─ scores ", "─ batches ")
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 50), (40, 30), (100, 24)])
+def test_what_does_not_fit_is_left_out_whole_and_said(width: int, height: int):
+    """The state first, then lag and dead letters; the last line says how much more there is."""
+    text = drawn(render(URL, worked().after(10.0), width, height), width)
+    assert len(text.splitlines()) <= height
+    missing = [name for name in PANELS if name not in text]
+    assert text.count("╭") == text.count("╰") == len(PANELS) - len(missing) + 1
+    assert PANELS[0] not in missing
+    assert f"{plural(len(missing), 'panel')} more: a taller window, or --once." in " ".join(text.split())
+    assert "Ctrl-C ends." in " ".join(text.split())
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 80), (100, 40), (160, 30)])
+def test_what_fits_is_there(width: int, height: int):
+    """Then nothing is said of more."""
+    text = drawn(render(URL, worked().after(10.0), width, height), width)
+    assert len(text.splitlines()) <= height
+    assert all(name in text for name in PANELS)
+    assert "taller" not in text
 
 
 def test_what_is_wrong_stands_above_with_its_runbook():
@@ -76,6 +103,20 @@ def test_a_view_without_anything_is_drawn():
     assert "Starting." in drawn(render(URL, Looked(empty=True, up=1.0).look(), 100, 24), 100)
 
 
+def test_a_lag_that_is_not_known_is_not_none():
+    """Of a worker that has partitions, before the first of them is known."""
+    looked = Looked()
+    looked.scene.health.assigned(3)
+    looked.scene.metrics.rebalanced("assigned", [("messages", number) for number in range(3)], 0, 0.0)
+    view = looked.look()
+    assert (view.lag.messages, view.lag.partitions) == (None, [])
+    text = drawn(render(URL, view, 100, None), 100)
+    assert "It is not known yet." in text
+    assert "no partitions" not in text
+    assert drawn(overview([(URL, view, "")]), 120).count(" – ") >= 2
+    assert Looked().look().lag.messages == 0
+
+
 def test_names_are_no_markup():
     """A topic or a label in brackets is shown as it is."""
     looked = Looked(["[red]", "[/]"])
@@ -90,17 +131,19 @@ def test_names_are_no_markup():
 def test_what_answers_cannot_end_the_picture():
     """Reasons, stages and layers in brackets, as only somebody else's `/metrics` has them, are shown as they are."""
     looked = Looked(exits=(2, 6))
-    looked.scene.work(50, dead={"[/foo]": 2})
+    looked.scene.work(50, dead={"invalid-json": 2})
     view = looked.look()
-    assert "[/foo]" in drawn(render(URL, view, 100, 40), 100)
     odd = replace(
         view,
-        exits=[one._replace(name="[/a]") for one in view.exits],
+        exits=[replace(one, name="[/a]") for one in view.exits],
         stages={f"[/{name}]": one for name, one in view.stages.items()},
-        batches=replace(view.batches, closed=[one._replace(name="[/b]") for one in view.batches.closed]),
+        batches=replace(view.batches, closed=[replace(one, name="[/b]") for one in view.batches.closed]),
+        dead_letters=replace(
+            view.dead_letters, reasons=[replace(one, reason="[/c]", stage="[/d]") for one in view.dead_letters.reasons]
+        ),
     )
     text = drawn(render(URL, odd, 100, 40), 100)
-    for name in ("after [/a]", "[/b]", *odd.stages):
+    for name in ("after [/a]", "[/b]", "[/c]", "[/d]", *odd.stages):
         assert name in text
 
 
@@ -137,6 +180,6 @@ def test_several_workers_have_a_line_each():
     text = drawn(
         overview([(URL, view, ""), ("http://a:1", None, "Nothing answers."), ("http://b:2", view, "Gone.")]), 120
     )
-    assert "1 of 3 workers answer; 30/s, 66 wait." in text
+    assert "1 of 3 workers answer; 30/s, 66 messages wait." in text
     assert "✖ Nothing answers." in text
     assert "✖ Gone." in text

@@ -9,12 +9,12 @@
 
   const count = (v) => v == null ? "–" : v.toLocaleString("en", { maximumFractionDigits: v < 10 ? 1 : 0 });
   const brief = (v) => v < 1e6 ? count(v) : v.toLocaleString("en", { notation: "compact", maximumFractionDigits: 1 });
-  const plural = (v, word) => `${count(v)} ${word}${v === 1 ? "" : "s"}`;
+  const plural = (v, word) => `${count(v)} ${word}${count(v) === "1" ? "" : "s"}`;
   const share = (v) => v == null ? "–" : v > 0 && v < 0.001 ? "< 0.1 %" : `${(v * 100).toFixed(v >= 0.1 || v === 0 ? 0 : 1)} %`;
   const three = (v) => Number(v.toPrecision(v < 10 ? 2 : 3)).toLocaleString("en", { maximumFractionDigits: 2 });
   function duration(s) {
     if (s == null) return "–";
-    if (s < 1) return `${three(s * 1000)} ms`;
+    if (s < 1) return `${(s * 1000).toFixed(s < 0.001 ? 2 : s < 0.01 ? 1 : 0)} ms`;
     if (s < 60) return `${three(s)} s`;
     if (s < 600) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
     if (s < 3600) return `${Math.floor(s / 60)} min`;
@@ -150,7 +150,7 @@
     put("late-says", view.end_to_end.messages ? `end to end; half within ${quantile(view.end_to_end.p50)}` : "end to end; no messages");
     put("lag", brief(lag.messages));
     const growth = lag.growth == null || Math.abs(lag.growth) < 0.5 ? "" : `, ${lag.growth > 0 ? "growing" : "falling"} by ${count(Math.abs(lag.growth))}/s`;
-    put("lag-says", `messages${growth}`);
+    put("lag-says", lag.messages == null ? "not known yet" : `messages${growth}`);
     put("dead", dead.share == null ? "–" : share(dead.share));
     put("dead-says", dead.since_start ? `of what was read; ${count(dead.since_start)} since start` : "none since the start");
     put("lanes", load.lanes == null ? "–" : `${count(load.lanes_busy)} of ${count(load.lanes)}`);
@@ -188,6 +188,7 @@
   function partitions(view) {
     const { partitions: list, more } = view.lag, most = Math.max(...list.map((one) => one.messages), 1);
     const topics = new Set(list.map((one) => one.topic));
+    put("partitions-none", view.lag.messages == null ? "It is not known yet." : "It has no partitions.");
     $("partitions-none").hidden = list.length > 0;
     const shown = some("partitions", list, "partition");
     const box = $("partitions-box"), all = shown.length > TOP;
@@ -236,7 +237,7 @@
       text(said, ` messages: ${plural(told, "batch").replace(/batchs$/, "batches")}`);
     });
     rows("closed", b.closed.filter((one) => one.count).map((one) => ({ cells: [one.name, { bar: true, of: one.share }, share(one.share), count(one.count)] })));
-    put("batches-says", b.count ? `On average ${count(b.mean_messages)} messages and ${count(b.mean_tokens)} tokens, of which ${share(b.padding)} padding.` : "");
+    put("batches-says", b.count ? `On average ${plural(b.mean_messages, "message")} and ${plural(b.mean_tokens, "token")}, of which ${share(b.padding)} padding.` : "");
   }
 
   function drift(view) {

@@ -58,6 +58,7 @@
 {{/* The ports of other addresses that the settings name (registry, token endpoint, collector of traces), each once, as JSON. */}}
 {{- define "winnow.addressPorts" -}}
 {{- $addresses := splitList "," (dig "registry" "url" "" .Values.config) -}}
+{{- $addresses = append $addresses (dig "registry" "properties" "bearer.auth.issuer.endpoint.url" "" .Values.config) -}}
 {{- range $properties := list .Values.config.kafka.properties .Values.config.kafka.consumer_properties .Values.config.kafka.producer_properties -}}
 {{- $addresses = append $addresses (get ($properties | default dict) "sasl.oauthbearer.token.endpoint.url") -}}
 {{- end -}}

@@ -16,20 +16,31 @@ app.kubernetes.io/component: worker
 {{- end -}}
 
 {{- define "winnow.labels" -}}
+{{ include "winnow.labelsAnd" (dict "root" . "more" dict) }}
+{{- end -}}
+
+{{/* With labels of one object, which go before those of all: `dict "root" $ "more" LABELS`. */}}
+{{- define "winnow.labelsAnd" -}}
+{{- with .root -}}
 {{ include "winnow.selector" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
-{{- with .Values.commonLabels }}
+{{- end }}
+{{- with merge (dict) .more .root.Values.commonLabels }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
 {{- define "winnow.metadata" -}}
-name: {{ include "winnow.fullname" . | quote }}
-namespace: {{ .Release.Namespace | quote }}
+{{ include "winnow.metadataAnd" (dict "root" . "more" dict) }}
+{{- end -}}
+
+{{- define "winnow.metadataAnd" -}}
+name: {{ include "winnow.fullname" .root | quote }}
+namespace: {{ .root.Release.Namespace | quote }}
 labels:
-  {{- include "winnow.labels" . | nindent 2 }}
+  {{- include "winnow.labelsAnd" . | nindent 2 }}
 {{- end -}}
 
 {{- define "winnow.serviceAccount" -}}

@@ -12,8 +12,8 @@
 {{- if and (include "winnow.mechanism" . | eq "oauthbearer") (not .Values.autoscaling.authenticationRef) -}}
 {{- fail "autoscaling with OAUTHBEARER needs autoscaling.authenticationRef: KEDA takes the token endpoint from a TriggerAuthentication alone." -}}
 {{- end -}}
-{{- $names := dict "username" "sasl.username" "password" "sasl.password" "ca" "ssl.ca.location" "cert" "ssl.certificate.location" "key" "ssl.key.location" "keyPassword" "ssl.key.password" -}}
-{{- range $parameter, $property := $names -}}
+{{- $names := dict "sasl.username" "username" "sasl.password" "password" "ssl.ca.location" "ca" "ssl.ca.pem" "ca" "ssl.certificate.location" "cert" "ssl.certificate.pem" "cert" "ssl.key.location" "key" "ssl.key.pem" "key" "ssl.key.password" "keyPassword" -}}
+{{- range $property, $parameter := $names -}}
 {{- with get $properties $property -}}
 {{- $secret := include "winnow.secretOf" (dict "root" $ "value" .) -}}
 {{- if not $secret -}}
