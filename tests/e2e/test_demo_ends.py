@@ -8,10 +8,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 SECONDS = 40.0
+
+
+@pytest.fixture(autouse=True)
+def hanging_up_is_heard() -> Iterator[None]:
+    """Whoever runs the tests by nohup ignores SIGHUP, what they start inherits that, and a demo leaves it so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def running(part: str) -> list[int]:
