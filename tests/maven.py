@@ -6,6 +6,8 @@ import shutil
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from worker.broker import artifacts
 from worker.errors import BrokerError
 
@@ -28,6 +30,14 @@ def obtain(folder: Path) -> Path:
     with tarfile.open(archive) as opened:
         opened.extractall(folder, filter="data")
     return folder / f"apache-maven-{VERSION}" / "bin" / "mvn"
+
+
+def obtained_or_skip(folder: Path) -> Path:
+    """The same for a test: it is skipped, with the reason, where Maven cannot be had."""
+    try:
+        return obtain(folder)
+    except BrokerError as missing:
+        pytest.skip(str(missing))
 
 
 def environment() -> dict[str, str]:

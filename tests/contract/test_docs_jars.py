@@ -10,7 +10,6 @@ import pytest
 
 from tests import docs_session, documents, maven
 from tests.documents import ROOT
-from worker.errors import BrokerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,10 +35,7 @@ SECONDS = 240.0
 def test_maven_locks_what_the_pom_asks_for(tmp_path: Path):
     """From an edited pom.xml to jars.lock: each jar that Maven resolved, with the digest of the file."""
     (block,) = documents.run_by(__file__)
-    try:
-        program = maven.obtain(tmp_path / "maven")
-    except BrokerError as missing:
-        pytest.skip(str(missing))
+    program = maven.obtained_or_skip(tmp_path / "maven")
     docs_session.commands(tmp_path)
     shutil.copytree(ROOT / "bench", tmp_path / "bench", ignore=shutil.ignore_patterns("__pycache__", "results"))
     spark = tmp_path / PEERS / "spark"

@@ -12,7 +12,6 @@ from tests import docs_session, documents, maven
 from tests.registry_fixture import API
 from worker.broker import artifacts
 from worker.broker.ports import free_port
-from worker.errors import BrokerError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,10 +26,7 @@ JAVA_ENDED_BY_SIGTERM = 143
 def test_a_registry_of_ones_own(tmp_path: Path):
     """It comes up at the address that the page names, and takes a schema."""
     (block,) = documents.run_by(__file__)
-    try:
-        program = maven.obtain(tmp_path / "maven")
-    except BrokerError as missing:
-        pytest.skip(str(missing))
+    program = maven.obtained_or_skip(tmp_path / "maven")
     docs_session.commands(tmp_path)
     (tmp_path / "bin" / "mvn").symlink_to(program)
     (tmp_path / "bin" / "java").symlink_to(artifacts.java_runtime())
