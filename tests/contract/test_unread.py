@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from tests.contract.worlds import PARTITIONS, SECONDS, KafkaWorld, Listener, places, read, settle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.kafka_fixtures import Broker
+    from worker.kafka.source import KafkaSource
+    from worker.pipeline.messages import Partition
     from worker.ports import Source
 
 pytestmark = pytest.mark.kafka
@@ -27,15 +28,22 @@ def world(request: pytest.FixtureRequest, kafka: Broker, topics: Callable[..., s
     made.end()
 
 
+class Pausing(Listener):
+    """Pauses its member within the callback that assigns: nothing can be fetched before."""
+
+    source: KafkaSource
+
+    def assigned(self, partitions: Sequence[Partition]) -> None:
+        super().assigned(partitions)
+        self.source._client.incremental_assign([TopicPartition(*partition) for partition in partitions])
+        self.source.pause()
+
+
 def joined(world: KafkaWorld) -> Source:
-    """A member that has its partitions, and has been given nothing: it is paused before it could be."""
-    listener = Listener()
-    source = world.member(listener)
-    deadline = monotonic() + SECONDS
-    while len(listener.has()) < PARTITIONS:
-        assert monotonic() < deadline, "it has no partitions"
-        assert not source.poll(1, 0.001)
-    source.pause()
+    """A member that has its partitions, paused, and was given nothing."""
+    listener = Pausing()
+    listener.source = source = world.member(listener)
+    settle(source, lambda: len(listener.has()) == PARTITIONS)
     return source
 
 

@@ -122,7 +122,7 @@ class KafkaWorld:
         self.producer.produce(self.topic, value, key, partition=partition, headers=list(headers), timestamp=timestamp)
         assert self.producer.flush(SECONDS) == 0
 
-    def member(self, listener: RebalanceListener) -> Source:
+    def member(self, listener: RebalanceListener) -> KafkaSource:
         source = KafkaSource(self.settings)
         self.open.append(source)
         source.start(listener)
