@@ -32,7 +32,7 @@ def different(texts: list[str], count: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench cache", description=__doc__)
     parser.add_argument("--texts", type=Path, nargs="*", default=[], help="JSONL files with a field `text`")
-    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--messages", type=int, default=40_000)
     parser.add_argument("--repeats", type=float, default=0.8, help="share of messages whose text was there before")
     parser.add_argument("--max-bytes", type=int, default=64 << 20, help="cache.max_bytes of the one that has a cache")
     parser.add_argument("--rounds", type=int, default=5)

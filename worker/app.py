@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from worker import forms
 from worker.cgroup import memory_limit
+from worker.cpu import cores_of_lanes
 from worker.delivery import AtLeastOnce, ExactlyOnce
 from worker.distribution import check_tracing
 from worker.forms import Forms
@@ -86,7 +87,9 @@ class Worker:
         forms.topics(settings, self.model)  # a route that cannot be is refused before topics are created for it
         limit = topics.prepare(settings.kafka, settings.result_topics) if source is None or sink is None else None
         self._write_bounds = clients.write_bounds(settings.output.max_bytes, limit)
-        self.lanes = Lanes(self.model.classifier, self.model.lanes, clock, settings.model.run_timeout_ms / 1000)
+        self._cores = cores_of_lanes(self.model.lanes, settings.model.pin_lanes)
+        timeout = settings.model.run_timeout_ms / 1000
+        self.lanes = Lanes(self.model.classifier, self.model.lanes, clock, timeout, self._cores)
         self._source = source or KafkaSource(settings.kafka)
         steps = self._steps()
         self._delivery = self._made_delivery(steps.ledger, sink)
@@ -125,6 +128,7 @@ class Worker:
             model=self.model.identity.name,
             digest=self.model.identity.digest,
             lanes=self.model.lanes,
+            pinned_to=self._cores,
             http_port=self.http.port if self.http else None,
         )
         self.loop.run(stopping)

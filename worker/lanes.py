@@ -6,9 +6,10 @@ bisected the same way. A lane that dies is reported by the next `collect`, and e
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from worker.errors import StageError
@@ -81,9 +82,12 @@ class Lanes:
         count: lanes; as many batches again may wait.
         clock: seconds, monotonic.
         run_timeout: seconds after which a run is stopped; after twice as long the worker gives up.
+        cores: on which each lane stays; empty for any.
     """
 
-    def __init__(self, classifier: Classifier, count: int, clock: Clock, run_timeout: float) -> None:
+    def __init__(
+        self, classifier: Classifier, count: int, clock: Clock, run_timeout: float, cores: Sequence[int] = ()
+    ) -> None:
         self._clock = clock
         self._run_timeout = run_timeout
         self._todo: queue.SimpleQueue[tuple[float, Batch] | None] = queue.SimpleQueue()
@@ -91,7 +95,7 @@ class Lanes:
         self._lanes = [_Lane(classifier.lane()) for _ in range(count)]
         self._pending = 0
         self._threads = [
-            threading.Thread(target=self._work, args=(lane,), name=f"lane-{i}", daemon=True)
+            threading.Thread(target=self._work, args=(lane, cores[i : i + 1]), name=f"lane-{i}", daemon=True)
             for i, lane in enumerate(self._lanes)
         ]
 
@@ -160,7 +164,9 @@ class Lanes:
         for thread in self._threads:
             thread.join(timeout)
 
-    def _work(self, lane: _Lane) -> None:
+    def _work(self, lane: _Lane, cores: Sequence[int] = ()) -> None:
+        if cores:
+            _stay(cores)
         try:
             while (job := self._todo.get()) is not None:
                 submitted, batch = job
@@ -208,6 +214,12 @@ class Lanes:
             Result(item.request, one, item.truncated, len(item.ids)) if isinstance(one, Classification) else one
             for item, one in zip(items, said, strict=True)
         ]
+
+
+def _stay(cores: Sequence[int]) -> None:
+    """Keep this thread on these cores; where they were taken away since they were counted, it runs where it may."""
+    with suppress(OSError):
+        os.sched_setaffinity(0, cores)
 
 
 def _parted(items: Sequence[Item], said: list[Said | Unsure]) -> tuple[Sequence[Item], Sequence[Said], Sequence[Item]]:

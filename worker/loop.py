@@ -181,8 +181,7 @@ class Loop:
         """Decode, tokenize and batch; whatever is wrong with a record is its outcome."""
         now = self._clock()
         self._observer.consumed(len(records))
-        known = None if self._repeats is None else self._repeats.find
-        requests = []
+        repeats, requests = self._repeats, []
         for record in records:
             slot = self._ledger.open(record, now)
             if record.value is None:
@@ -190,9 +189,11 @@ class Loop:
             found = decoded(record, self._decode, self._tombstone)
             if not isinstance(found, Request):
                 self._ledger.finish(slot, found)
-            elif known is not None and (result := known(found)) is not None:
+            elif repeats is None:
+                requests.append((slot, found))
+            elif (result := repeats.find(found)) is not None:
                 self._ledger.finish(slot, result)
-            else:
+            elif not repeats.waits(slot, found):
                 requests.append((slot, found))
         self._observer.decoded(len(records), self._clock() - now)
         if requests:
@@ -213,7 +214,7 @@ class Loop:
         add, longest = self._batcher.add, self._windows.longest
         for (slot, request), tokens in zip(requests, encoded, strict=True):
             if isinstance(tokens, Rejection):
-                self._ledger.finish(slot, tokens)
+                self._said(slot, tokens)
                 continue
             ids, cut, spans = tokens
             cut = cut or request.truncated
@@ -226,23 +227,29 @@ class Loop:
     def _advance(self, hurry: CloseReason | None = None) -> None:
         """Take back what the lanes finished, write it out in order, and hand over what is due."""
         self._finish(self._lanes.collect())
+        if self._repeats is not None and (left := self._repeats.left()):
+            self._batch(left)
         self._feed()
         self._hand_over(hurry)
         self._publish()
         self._delivery.poll()
 
     def _finish(self, completed: Iterable[Completed]) -> None:
-        finish, repeats = self._ledger.finish, self._repeats
         for done in completed:
             self._observer.ran(done.batch, done.queued, done.seconds)
             if self._tracing is not None:
                 self._tracing.ran(done)
             for slot, outcome in self._windows.outcomes(done.items, done.outcomes):
-                finish(slot, outcome)
-                if repeats is not None and isinstance(outcome, Result):
-                    repeats.keep(outcome)
+                self._said(slot, outcome)
             if done.unsure:
                 self._go_on(done.unsure)
+
+    def _said(self, slot: Slot, outcome: Result | Rejection) -> None:
+        """Note what became of a request, and of those that waited for the same answer."""
+        self._ledger.finish(slot, outcome)
+        if self._repeats is not None:
+            for other, same in self._repeats.answered(slot, outcome):
+                self._ledger.finish(other, same)
 
     def _go_on(self, items: Sequence[Item]) -> None:
         """Give the batcher what has only been through the first stage, but for what has gone meanwhile."""
@@ -376,6 +383,8 @@ class Loop:
         given_up = self._ledger.drop(partitions)
         self._windows.taken_back(self._batcher.discard(lambda item: item.slot.dropped))
         self._windows.discard()
+        if self._repeats is not None:
+            self._repeats.dropped()
         self._delivery.dropped(partitions)
         for partition in partitions:
             self._assigned.pop(partition, None)

@@ -170,7 +170,7 @@ class Metrics:
         self._ages = Ages()
 
     def _register_cache(self) -> None:
-        self._hits = self._count("cache_hits", "Messages whose text was known, with its result.")
+        self._hits = self._count("cache_hits", "Messages whose text was known, with its result, or in work already.")
         self._misses = self._count("cache_misses", "Messages whose text was not, while results are kept.")
         self._cached = self._gauge("cache_bytes", "Texts and results that are kept.")
 

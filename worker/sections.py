@@ -171,6 +171,8 @@ class ModelSettings(Section):
     """Folder of the model bundle; `default` is the spam filter that comes with Winnow."""
     lanes: Annotated[int, Field(ge=0, le=256)] = 0
     """Batches run at the same time, one core each; 0: as many as the CPU quota and affinity give."""
+    pin_lanes: Literal["auto", "on", "off"] = "auto"
+    """Keep each lane on a core. `auto`: where the worker has cores to itself (a cpuset, and no quota below it)."""
     max_length: Annotated[int | None, Field(ge=8)] = None
     """Tokens a text is truncated to; None takes what the bundle says."""
     long_texts: Literal["truncate", "windows"] = "truncate"
@@ -244,7 +246,7 @@ class CacheSettings(Section):
     """Of results, by text: a message whose text was classified lately has the same result without the model."""
 
     max_bytes: Annotated[int, Field(ge=0, le=68_719_476_736)] = 16_777_216
-    """Texts and results kept at most, in bytes; 0 keeps none. Repeats that are in work at the same time are no hits."""
+    """Texts and results kept at most, in bytes; 0 keeps none, and classifies a text that is in work again."""
 
     @field_validator("max_bytes")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -45,8 +46,8 @@ def started() -> Iterator[Callable[..., Lanes]]:
     """`started(classifier, count=1)`: lanes that run; they are ended afterwards."""
     running: list[Lanes] = []
 
-    def start(classifier: object, count: int = 1, clock: FakeClock | None = None) -> Lanes:
-        lanes = Lanes(classifier, count, clock or FakeClock(), TIMEOUT)
+    def start(classifier: object, count: int = 1, clock: FakeClock | None = None, cores: Sequence[int] = ()) -> Lanes:
+        lanes = Lanes(classifier, count, clock or FakeClock(), TIMEOUT, cores)
         running.append(lanes)
         lanes.start()
         return lanes
@@ -399,3 +400,15 @@ def test_collect_measures_with_the_injected_clock():
     lanes.submit(batch("a"))
     clock.advance(3.0)
     assert lanes.collect()[0].queued == 3.0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="lanes are pinned where the platform can")
+def test_a_lane_stays_on_its_core_and_the_rest_of_the_process_does_not(started):
+    """Only the lane's own thread is bound; cores that are not there any more bind nobody."""
+    mask, seen = os.sched_getaffinity(0), []
+    for core, expected in ((max(mask), {max(mask)}), (10_000, mask)):
+        lanes = started(StubClassifier(lambda _: seen.append(os.sched_getaffinity(0))), cores=[core])
+        lanes.submit(batch("a"))
+        lanes.collect(PATIENCE)
+        assert seen.pop() == expected
+        assert os.sched_getaffinity(0) == mask

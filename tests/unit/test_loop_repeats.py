@@ -133,3 +133,56 @@ def test_a_message_that_the_model_failed_on_is_tried_again():
     on.turn_until(lambda: on.log.committed == {P0: 3})
     assert [offset(o) for o in on.sink.dead_letters] == [0]
     assert [offset(o) for o in on.sink.results] == [1, 2]
+
+
+def test_a_burst_of_one_text_is_classified_once():
+    """Those that come while the first is in work wait for its answer, whatever partition they are of."""
+    model = StubClassifier()
+    on = bench(model, inline=True, repeats=Repeats(ROOM))
+    on.source.assign(P0, P1)
+    inline(on).held = True
+    for number in range(6):
+        on.log.append("in", number % 2, message("a burst"))
+    turns(on)
+    assert not on.sink.sent
+    inline(on).held = False
+    on.turn_until(lambda: on.log.committed == {P0: 3, P1: 3})
+    assert model.runs == [1]
+    assert sorted((o.source, offset(o)) for o in on.sink.results) == [(p, n) for p in (P0, P1) for n in range(3)]
+
+
+@pytest.mark.parametrize("how", ["lose", "revoke"])
+def test_who_waits_for_a_partition_that_goes_is_classified_itself(how: str):
+    """The text of a partition that stays is not forgotten with the one that it waited for."""
+    model = StubClassifier()
+    on = bench(model, inline=True, repeats=Repeats(ROOM), revoke=0.0)
+    on.source.assign(P0, P1)
+    inline(on).held = True
+    for partition, text in (
+        (1, "keeps a lane"),
+        (1, "fills the queue"),
+        (0, "a burst"),
+        (1, "a burst"),
+        (1, "a burst"),
+    ):
+        on.log.append("in", partition, message(text))
+        turns(on, 1)
+    getattr(on.source, how)(P0)
+    turns(on, 2)
+    inline(on).held = False
+    on.turn_until(lambda: on.log.committed.get(P1) == 4)
+    assert [(o.source, offset(o)) for o in on.sink.results] == [(P1, n) for n in range(4)]
+
+
+def test_what_the_model_fails_on_is_tried_for_each_that_waited():
+    """A burst of a text that breaks the model is a dead letter each, and nothing waits for ever."""
+    on = bench(StubClassifier(failing), inline=True, repeats=Repeats(ROOM))
+    on.source.assign(P0)
+    inline(on).held = True
+    for text in ("poison", "poison", "fine", "poison", "UNTOKENIZABLE", "UNTOKENIZABLE"):
+        on.log.append("in", 0, message(text))
+    turns(on)
+    inline(on).held = False
+    on.turn_until(lambda: on.log.committed == {P0: 6})
+    assert [offset(o) for o in on.sink.dead_letters] == [0, 1, 3, 4, 5]
+    assert [offset(o) for o in on.sink.results] == [2]

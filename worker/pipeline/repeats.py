@@ -1,6 +1,7 @@
 """What was said of the latest texts, so that a repeat costs neither tokenizer nor model.
 
-The scores of a text do not depend on the texts beside it, so what is kept is what the model would say again.
+The scores of a text do not depend on the texts beside it, so what is kept is what the model would say again. A text
+that comes again while it is in work, as in a burst, waits for the answer to the one before it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING
 from worker.pipeline.messages import Result
 
 if TYPE_CHECKING:
-    from worker.pipeline.messages import Classification, Request
+    from collections.abc import Sequence
+
+    from worker.pipeline.ledger import Slot
+    from worker.pipeline.messages import Classification, Rejection, Request
 
 LARGEST_SHARE = 64
 """What takes more than this part of the room is not kept: a few long texts would push out everything else."""
@@ -32,7 +36,12 @@ class Repeats:
         self._largest = max_bytes // LARGEST_SHARE
         # What was said, whether the text was truncated, its tokens, its windows, and the size of all this.
         self._kept: OrderedDict[str, tuple[Classification, bool, int, int, int]] = OrderedDict()
+        # Texts in work: those that wait for each, and the same by the slot whose message brought it.
+        self._asked: dict[str, list[tuple[Slot, Request]]] = {}
+        self._first: dict[Slot, tuple[str, list[tuple[Slot, Request]]]] = {}
+        self._left: list[tuple[Slot, Request]] = []
         self.hits = 0
+        """Requests that are answered without the model, or will be."""
         self.misses = 0
         self.bytes = 0
         """Of what is kept."""
@@ -45,12 +54,55 @@ class Repeats:
         _, text, truncated, _ = request
         kept = self._kept.get(text)
         if kept is None or truncated:
-            self.misses += 1
             return None
         self.hits += 1
         self._kept.move_to_end(text)
         said, truncated, tokens, windows, _ = kept
         return Result(request, said, truncated, tokens, windows)
+
+    def waits(self, slot: Slot, request: Request) -> bool:
+        """Whether a request that is not known waits for another of the same text; where not, others may wait for it."""
+        _, text, truncated, _ = request
+        waiting = self._asked.get(text)
+        if waiting is None or truncated:
+            self.misses += 1
+            if not truncated:
+                self._asked[text] = waiting = []
+                self._first[slot] = text, waiting
+            return False
+        self.hits += 1
+        waiting.append((slot, request))
+        return True
+
+    def answered(self, slot: Slot, outcome: Result | Rejection) -> Sequence[tuple[Slot, Result]]:
+        """Take note of an outcome.
+
+        Returns:
+            Those that waited for it, with theirs. What the model failed on says nothing of them: see `left`.
+        """
+        waiting = self._over(slot)
+        if isinstance(outcome, Result):
+            self.keep(outcome)
+            return [(other, outcome._replace(request=request)) for other, request in waiting] if waiting else ()
+        self._left += waiting
+        return ()
+
+    def dropped(self) -> None:
+        """Partitions have gone: who waits for one of theirs waits in vain."""
+        for slot in [slot for slot in self._first if slot.dropped]:
+            self._left += self._over(slot)
+
+    def left(self) -> list[tuple[Slot, Request]]:
+        """Requests that wait for nobody any more and are to be classified themselves; each is given once."""
+        left, self._left = self._left, []
+        return [(slot, request) for slot, request in left if not slot.dropped]
+
+    def _over(self, slot: Slot) -> list[tuple[Slot, Request]]:
+        if slot not in self._first:
+            return []
+        text, waiting = self._first.pop(slot)
+        del self._asked[text]
+        return waiting
 
     def keep(self, result: Result) -> None:
         """Note what the model said of a text, unless there was more of it than the model was to see."""

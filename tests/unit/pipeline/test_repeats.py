@@ -14,13 +14,15 @@ from hypothesis import given
 
 from worker.pipeline.entities import Entity
 from worker.pipeline.interpret import MultiLabel, Regression, SingleLabel
-from worker.pipeline.messages import Classification, Request, Result
+from worker.pipeline.ledger import Ledger
+from worker.pipeline.messages import Classification, Record, Rejection, Request, Result
 from worker.pipeline.repeats import LARGEST_SHARE, Repeats
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.pipeline.interpret import OfTexts
+    from worker.pipeline.ledger import Slot
 
 ROOM = 100_000
 texts = st.text(st.sampled_from("aé👋 "), min_size=1, max_size=20)
@@ -41,7 +43,7 @@ def test_a_known_text_has_the_result_it_had_under_its_own_id():
     repeats.keep(said)
     assert repeats.find(request("a text", "another")) == said._replace(request=request("a text", "another"))
     assert repeats.find(request("a tex")) is None
-    assert (repeats.hits, repeats.misses) == (1, 1)
+    assert (repeats.hits, repeats.misses) == (1, 0)
 
 
 def test_a_text_that_was_cut_is_another_text():
@@ -149,3 +151,71 @@ def test_what_is_counted_is_what_it_takes(say: Callable[[float], Classification]
     finally:
         tracemalloc.stop()
     assert taken <= repeats.bytes <= 1.5 * taken
+
+
+FAILED = Rejection("infer", "model-error", "The model failed.", "RuntimeError")
+
+
+@pytest.fixture
+def slot() -> Callable[..., Slot]:
+    """`slot(partition=0)`: the next one of a partition."""
+    ledger, offsets = Ledger(), iter(range(1_000))
+
+    def opened(partition: int = 0) -> Slot:
+        return ledger.open(Record("in", partition, next(offsets), None, b"{}", [], None), 0.0)
+
+    opened.drop = lambda partition: ledger.drop([("in", partition)])  # type: ignore[attr-defined]
+    return opened
+
+
+def test_a_text_in_work_is_waited_for(slot):
+    """One classification answers all who asked meanwhile, each under its own id; those who ask later find it kept."""
+    repeats, (first, second, third) = Repeats(ROOM), (slot(), slot(1), slot())
+    assert not repeats.waits(first, request("a text", "1"))
+    assert repeats.waits(second, request("a text", "2"))
+    assert repeats.waits(third, request("a text", "3"))
+    assert repeats.find(request("a text")) is None
+    said = result("a text")
+    assert repeats.answered(first, said) == [
+        (second, said._replace(request=request("a text", "2"))),
+        (third, said._replace(request=request("a text", "3"))),
+    ]
+    assert repeats.answered(first, said) == ()
+    assert repeats.find(request("a text", "4")) == said._replace(request=request("a text", "4"))
+    assert (repeats.hits, repeats.misses) == (3, 1)
+
+
+def test_nobody_waits_for_a_text_that_was_cut(slot):
+    """Nor does such a text wait: what it is the beginning of is not known."""
+    repeats = Repeats(ROOM)
+    assert not repeats.waits(slot(), request("begin", truncated=True))
+    assert not repeats.waits(slot(), request("begin"))
+    assert not repeats.waits(slot(), request("begin", truncated=True))
+    assert (repeats.hits, repeats.misses) == (0, 3)
+
+
+def test_a_failure_says_nothing_of_those_who_waited(slot):
+    """They are to be classified themselves, once each, but for those whose partition has gone."""
+    repeats, (first, second, gone) = Repeats(ROOM), (slot(), slot(), slot(1))
+    asking = request("a text", "2")
+    assert [repeats.waits(each, asking) for each in (first, second, gone)] == [False, True, True]
+    slot.drop(1)
+    assert repeats.answered(first, FAILED) == ()
+    assert repeats.left() == [(second, asking)]
+    assert repeats.left() == []
+    assert not repeats.waits(slot(), asking)
+
+
+def test_nobody_waits_for_what_was_dropped(slot):
+    """A partition goes with its text in work: those of others that waited are to be classified themselves."""
+    repeats, (gone, second, other) = Repeats(ROOM), (slot(1), slot(), slot())
+    repeats.waits(gone, request("a text"))
+    repeats.waits(second, request("a text", "2"))
+    repeats.waits(other, request("another"))
+    slot.drop(1)
+    repeats.dropped()
+    assert repeats.left() == [(second, request("a text", "2"))]
+    assert repeats.waits(slot(), request("another"))
+    assert not repeats.waits(slot(), request("a text"))
+    assert repeats.answered(gone, result("a text")) == (), "the answer that comes too late is kept, and no more"
+    assert repeats.find(request("a text")) is not None
