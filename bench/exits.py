@@ -15,7 +15,8 @@ from bench import kit
 from bench.stream import opened
 from worker.config import BatchingSettings
 from worker.model.bundle import load
-from worker.model.data import read_labelled
+from worker.model.data import Example, read_labelled
+from worker.model.spam import texts
 from worker.offline import Offline
 from worker.opening import bundle_folder
 from worker.pipeline.messages import Request, Result
@@ -23,7 +24,6 @@ from worker.pipeline.messages import Request, Result
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.model.data import Example
     from worker.opening import Model
 
 MODES = ("auto", "off")
@@ -42,8 +42,11 @@ class Said(NamedTuple):
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench exits", description=__doc__)
-    parser.add_argument("--texts", type=Path, nargs="+", required=True, help="labelled JSONL or CSV, one for a channel")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--texts", type=Path, nargs="+", help="labelled JSONL or CSV, one for a channel")
+    source.add_argument("--held-out", type=Path, help="data of the default bundle, of which its test split is taken")
     parser.add_argument("--most", type=int, default=3_000, help="texts of each channel, from its beginning")
+    parser.add_argument("--messages", type=int, default=3_000, help="a pass over fewer texts goes over them again")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bundle", default="default", help="a bundle with early exit")
     parser.add_argument("--label", help="whose F1 is told; the last label without it")
@@ -53,7 +56,8 @@ def main() -> None:
     early = load(bundle_folder(bundle)).manifest.early_exit
     if early is None:
         sys.exit(f"bench exits: the bundle {options.bundle} has no early exit: train one with --early-exit.")
-    channels = {path.parent.name: read_labelled(path)[: options.most] for path in options.texts}
+    channels = held_out(options.held_out) if options.held_out else labelled(options.texts)
+    channels = {channel: examples[: options.most] for channel, examples in channels.items()}
     channels[ALL] = [example for examples in channels.values() for example in examples]
     models = {mode: opened(bundle, [f"model.early_exit={mode}"]) for mode in MODES}
     label = options.label or models["off"].labels[-1]
@@ -62,7 +66,7 @@ def main() -> None:
     for number in range(options.rounds):
         for channel, examples in channels.items():
             for mode in MODES if number % 2 else reversed(MODES):
-                found[channel][mode].append(classify(offline[mode], examples, early.layers))
+                found[channel][mode].append(classify(offline[mode], examples, early.layers, options.messages))
             rates = {mode: found[channel][mode][-1].rate for mode in MODES}
             print(
                 f"round {number + 1}: {channel}: {', '.join(f'{m} {r:,.0f}/s' for m, r in rates.items())}", flush=True
@@ -83,20 +87,37 @@ def main() -> None:
     kit.save(options.name, conditions, {"channels": rows})
 
 
+def labelled(files: Sequence[Path]) -> dict[str, list[Example]]:
+    """The texts of each file, by the name of its folder."""
+    return {path.parent.name: read_labelled(path) for path in files}
+
+
+def held_out(data: Path) -> dict[str, list[Example]]:
+    """The test texts of the default bundle's recipe by channel, but for the project's own."""
+    channels: dict[str, list[Example]] = {}
+    for row in texts.load_splits(data, Path(texts.__file__).with_name(texts.EXTRA)).test:
+        if row.channel != "modern":
+            examples = channels.setdefault(row.channel, [])
+            examples.append(Example(str(len(examples)), row.text, (texts.LABELS[row.label],)))
+    return channels
+
+
 def identity(model: Model) -> dict[str, Any]:
     return {"bundle": model.identity.name, "digest": model.identity.digest, "lanes": model.lanes}
 
 
-def classify(offline: Offline, examples: Sequence[Example], layers: int) -> Said:
-    requests = [Request(str(number), example.text, False) for number, example in enumerate(examples)]
+def classify(offline: Offline, examples: list[Example], layers: int, least: int) -> Said:
+    """One pass over texts, again and again until it has so many messages: a short one is mostly its ends."""
+    times = -(-least // len(examples))
+    requests = [Request(str(number), example.text, False) for number, example in enumerate(examples * times)]
     started = time.perf_counter()
     results = list(offline(requests))
     seconds = time.perf_counter() - started
     said = [result.classification for result in results if isinstance(result, Result)]
-    if len(said) != len(examples):
-        raise RuntimeError(f"{len(examples) - len(said)} texts could not be classified")
+    if len(said) != len(requests):
+        raise RuntimeError(f"{len(requests) - len(said)} texts could not be classified")
     left = sum(each.layer is not None and each.layer < layers for each in said) / len(said)
-    return Said(len(said) / seconds, tuple(each.label for each in said), left)
+    return Said(len(said) / seconds, tuple(each.label for each in said[: len(examples)]), left)
 
 
 def summary(channel: str, examples: Sequence[Example], said: dict[str, list[Said]], label: str) -> dict[str, Any]:

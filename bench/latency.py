@@ -112,25 +112,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench latency", description=__doc__)
     parser.add_argument("--texts", type=Path, nargs="*", default=[], help="JSONL files with a field `text`")
     parser.add_argument("--rate", type=float, default=20.0)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seconds", type=float, default=60.0, help="measured")
+    parser.add_argument("--warm-up", type=float, default=30.0, help="seconds before; the broker compiles itself")
     parser.add_argument("--bundle", default="default")
     parser.add_argument("--set", action="append", default=[], help="SECTION.NAME=VALUE; may be repeated")
     parser.add_argument("--name", default="latency", help="of the results file")
     options = parser.parse_args()
-    texts = kit.texts(int(options.rate * options.seconds), options.texts)
+    texts = kit.texts(int(options.rate * (options.warm_up + options.seconds)), options.texts)
     bundle = kit.bundle(options.bundle)
     model = opened(bundle, options.set)
     conditions = kit.machine() | {
         "bundle": model.identity.name,
         "rate": options.rate,
-        "messages": len(texts),
+        "messages": int(options.rate * options.seconds),
+        "warm_up_s": options.warm_up,
         "settings": options.set,
     }
     hot = bare_inference(model, texts)
     with kit.kafka() as broker:
         bare = bare_inference(model, texts, options.rate)
         seconds = measure(broker, texts, options.rate, bundle, **kit.settings(options.set))
-    warm = [key for key in seconds.appended if int(key) >= options.rate]  # the first second opens connections
+    warm = [key for key in seconds.appended if int(key) >= options.rate * options.warm_up]
     figures = {
         "bare_inference_back_to_back_ms": _quantiles([hot[k] for k in warm]),
         "bare_inference_ms": _quantiles([bare[k] for k in warm]),
