@@ -7,7 +7,7 @@ import sys
 
 ALL = ("stream", "delivery", "latency", "load", "cache", "scale", "footprint", "report")
 # By their names only: these compare with what torch exports or with others' frameworks, or need labelled texts.
-NAMES = ("graph", "peers", "overhead", "exits", *ALL)
+NAMES = ("graph", "peers", "overhead", "exits", "profile", *ALL)
 
 
 def main() -> None:

@@ -111,6 +111,7 @@ def summary(cells: Sequence[Cell], peak: Peak) -> dict[str, Any]:
         "ratios": rows,
         "best_one_lane": best,
         **{f"best_{name}": best[OURS] / other for name, other in of_others.items()},
+        "two_lanes_to_one": _two_lanes_to_one([c for c in cells if c.graph == OURS]),
         "best_of_peak": max(row["of_peak"] for row in rows),
         "best_of_products": max(row["of_products"] for row in rows),
     }
@@ -125,6 +126,13 @@ def _row(cells: Sequence[Cell], peak: Peak) -> dict[str, Any]:
         if against:
             found[name] = _ratio(ours, max(against, key=lambda c: c.median))
     return found | peak.row((ours.messages, ours.tokens), ours.lanes, ours.rounds)
+
+
+def _two_lanes_to_one(ours: Sequence[Cell]) -> float:
+    """At the batch that is best on one."""
+    one = max((c for c in ours if c.lanes == 1), key=lambda c: c.median)
+    two = next(c for c in ours if c.lanes == 2 and (c.messages, c.tokens) == (one.messages, one.tokens))
+    return _ratio(two, one)
 
 
 def _is_there(name: str, graphs: Mapping[str, float]) -> bool:

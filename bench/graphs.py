@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 import warnings
-from typing import TYPE_CHECKING, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnxruntime
+import orjson
 from onnx import TensorProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -19,7 +22,6 @@ from worker.model.session import open_session, session_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
     from transformers import PreTrainedModel
 
@@ -119,6 +121,21 @@ def feeds(session: onnxruntime.InferenceSession, messages: int, tokens: int) -> 
     ids[:, 0], ids[:, -1] = 101, 102
     arrays = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
     return {i.name: arrays[i.name].astype(i.type[7:-1]) for i in session.get_inputs()}
+
+
+def profiled(
+    model: bytes, feed_of: Callable[[onnxruntime.InferenceSession], dict[str, np.ndarray]], runs: int = 1
+) -> list[dict[str, Any]]:
+    """The events of ONNX Runtime's profile of some runs over one batch."""
+    options = session_options()
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = open_session(model, options)
+        feed = feed_of(session)
+        for _ in range(runs):
+            session.run(None, feed)
+        return list(orjson.loads(Path(session.end_profiling()).read_bytes()))
 
 
 def rate(session: onnxruntime.InferenceSession, messages: int, tokens: int, lanes: int, seconds: float) -> float:

@@ -10,17 +10,14 @@ from __future__ import annotations
 
 import math
 import statistics
-import tempfile
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import orjson
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.graphs import feeds, runs_per_second
-from worker.model.session import open_session, session_options
+from bench.graphs import feeds, profiled, runs_per_second
+from worker.model.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,13 +73,7 @@ class Bare:
 
 def products(model: bytes, messages: int, tokens: int) -> Counter[Product]:
     """What is multiplied in one run over a full batch, and how often, as the profile has it."""
-    options = session_options()
-    options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = open_session(model, options)
-        session.run(None, feeds(session, messages, tokens))
-        events = orjson.loads(Path(session.end_profiling()).read_bytes())
+    events = profiled(model, lambda session: feeds(session, messages, tokens))
     return Counter(_product(event["args"]) for event in events if event.get("args", {}).get("op_name") == PRODUCT)
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 WIDTH, LEFT, RIGHT, TOP, BAR = 720, 230, 70, 40, 26
 HEIGHT, HIGHEST, BOTTOM, AXIS = 340, 64, 46, 60
+FLAME, THINNEST = 18, 1.5
+"""The height of a row of a flame graph, and the least width of what is drawn."""
+WARM = ("#fbd38d", "#f6ad55", "#feb2b2", "#fc8181", "#faf089", "#f6e05e")
 COLOURS = ("#2b6cb0", "#dd6b20", "#2f855a", "#b83280", "#4a5568", "#b7791f")
 
 
@@ -60,6 +63,38 @@ def lines(title: str, at: Sequence[float], series: Mapping[str, Sequence[float]]
         _text(x_of(at[-1]) + 8, ends[name] + 4, name, colour=c) for name, c in zip(series, COLOURS, strict=False)
     ]
     return _svg(title, HEIGHT, shapes)
+
+
+def flame(title: str, stacks: Mapping[str, float]) -> str:
+    """A flame graph, upside down: what calls stands above what it calls, as wide as its share.
+
+    Args:
+        title: above the plot.
+        stacks: shares of the time by the functions of a stack, outermost first, joined by `;`.
+    """
+    inside: dict[tuple[str, ...], float] = {}
+    for stack, share in stacks.items():
+        names = tuple(stack.split(";"))
+        for depth in range(1, len(names) + 1):
+            inside[names[:depth]] = inside.get(names[:depth], 0.0) + share
+    scale = (WIDTH - 24) / sum(stacks.values())
+    shapes: list[str] = []
+    ends: dict[tuple[str, ...], float] = {(): 12.0}
+    for names in sorted(inside, key=lambda each: (len(each), -inside[each])):
+        x, width = ends[names[:-1]], inside[names] * scale
+        ends[names[:-1]], ends[names] = x + width, x
+        shapes += _flame(names, x, width) if width >= THINNEST else []
+    return _svg(title, TOP + max(map(len, inside)) * FLAME + 10, shapes)
+
+
+def _flame(names: tuple[str, ...], x: float, width: float) -> list[str]:
+    y, colour = TOP + (len(names) - 1) * FLAME, WARM[sum(map(ord, names[-1])) % len(WARM)]
+    fitting = names[-1][: int((width - 6) / 6)]
+    return [
+        f'<rect x="{x:.1f}" y="{y}" width="{width - 1:.1f}" height="{FLAME - 1}" fill="{colour}">'
+        f"<title>{escape(names[-1])}</title></rect>",
+        *([_text(x + 3, y + 13, fitting, size=10)] if len(fitting) > 2 else []),
+    ]
 
 
 def number_text(value: float) -> str:
