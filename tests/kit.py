@@ -10,7 +10,7 @@ import numpy as np
 from worker.delivery import AtLeastOnce, ExactlyOnce
 from worker.health import Health
 from worker.lanes import Completed, Lanes
-from worker.loop import Bounds, Loop, Steps
+from worker.loop import Loop
 from worker.memory import MemoryLog, MemorySink, MemorySource, MemoryTransactions
 from worker.pipeline.batcher import Batcher, StagedBatcher, bucket_edges
 from worker.pipeline.batches import Item
@@ -21,6 +21,7 @@ from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Classification, Partial, Record, Request, Skip, Unsure
 from worker.pipeline.tokenization import Encoded
 from worker.pipeline.windows import Cutter, JoinTexts, Windows
+from worker.steps import Bounds, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

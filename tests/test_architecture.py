@@ -142,7 +142,7 @@ def test_only_infer_and_classifier_know_the_runtime():
     assert {m for m in importers("onnxruntime") if not m.startswith("model/")} <= {"pipeline/infer.py", "classifier.py"}
 
 
-@pytest.mark.parametrize("module", ["loop.py", "reporting.py"])
+@pytest.mark.parametrize("module", ["loop.py", "reporting.py", "steps.py"])
 def test_the_loop_sees_no_adapters(module: str):
     """loop.py and what it reports by import ports and pure parts: no Kafka, memory, metrics, HTTP or settings."""
     allowed = ("worker.errors", "worker.pipeline", "worker.reporting")

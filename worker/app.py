@@ -21,7 +21,7 @@ from worker.kafka.sink import KafkaSink
 from worker.kafka.source import KafkaSource
 from worker.kafka.transactions import KafkaTransactions
 from worker.lanes import Lanes
-from worker.loop import Bounds, Loop, Steps
+from worker.loop import Loop
 from worker.metrics import Metrics
 from worker.opening import DEFAULT_BUNDLE, Model, bundle_folder, open_model
 from worker.pipeline.breaker import Breaker
@@ -29,6 +29,7 @@ from worker.pipeline.ledger import Ledger
 from worker.pipeline.messages import Forward, Rejection, Skip
 from worker.pipeline.repeats import Repeats
 from worker.pipeline.scores import SCORES
+from worker.steps import Bounds, Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

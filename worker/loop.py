@@ -7,7 +7,7 @@ a worker that is merely busy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -21,17 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from worker.health import Health
-    from worker.lanes import Completed, Lanes
-    from worker.pipeline.batcher import Batcher
+    from worker.lanes import Completed
     from worker.pipeline.breaker import Breaker
-    from worker.pipeline.decode import Decoder
-    from worker.pipeline.encode import Encoder
-    from worker.pipeline.ledger import Ledger, Slot
+    from worker.pipeline.ledger import Slot
     from worker.pipeline.messages import Forward, Outcome, Partition, Record, Skip
-    from worker.pipeline.repeats import Repeats
-    from worker.pipeline.tokenization import Tokenize
-    from worker.pipeline.windows import Windows
     from worker.ports import Clock, Delivery, Observer, Source, Tracing
+    from worker.steps import Bounds, Steps
 
 log = structlog.get_logger("loop")
 POLL_LIMIT = 64
@@ -50,36 +45,6 @@ BEHIND_FOR = 1.0
 """Seconds for which a worker that had no room counts as one with a backlog."""
 LAST_COMMITS = 50
 """Times the last commit is tried where it is refused, `IDLE_WAIT` apart: a rebalance takes its members' time to end."""
-
-
-class Bounds(NamedTuple):
-    """How much, and for how long. Times in seconds."""
-
-    in_flight: int
-    """Messages taken in and not yet settled."""
-    bytes_in_flight: int
-    """Of their values, of the token ids of long texts that wait, and of the states of what waits to go on."""
-    commit_interval: float
-    drain: float
-    """Budget for finishing what is in flight when the worker stops."""
-    revoke: float
-    """Budget for finishing what is in flight when partitions are revoked."""
-    commit_interval_behind: float | None = None
-    """Between commits while there is a backlog; None: the same."""
-
-
-class Steps(NamedTuple):
-    """The parts of the way through, in order."""
-
-    decode: Decoder
-    tokenize: Tokenize
-    batcher: Batcher
-    lanes: Lanes
-    ledger: Ledger
-    encode: Encoder
-    windows: Windows
-    repeats: Repeats | None = None
-    """None where every text is classified, however often it comes."""
 
 
 class Loop:
