@@ -11,6 +11,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     ResourcePatternType,
@@ -20,6 +21,7 @@ from confluent_kafka.admin import (
     UserScramCredentialUpsertion,
 )
 
+from tests.docs_session import until
 from tests.kafka_fixtures import QUICK_TO_NOTICE, apache_or_skip
 from worker.broker import admin
 from worker.broker.ports import LOOPBACK, free_port
@@ -128,6 +130,11 @@ class SecureKafka:
         ]
         for future in self._admin.create_acls(acls).values():
             future.result(10)
+        # The controller has them; the broker learns of them a moment later.
+        anything = AclBindingFilter(
+            ResourceType.ANY, None, ResourcePatternType.ANY, principal, None, AclOperation.ANY, AclPermissionType.ANY
+        )
+        until(lambda: set(acls) <= set(self._admin.describe_acls(anything).result(10)), 10)
 
     def write(self, topic: str, *values: bytes) -> None:
         producer = Producer({"bootstrap.servers": self.address("PLAINTEXT")})

@@ -27,7 +27,7 @@ def test_who_may_do_what_a_worker_needs(kafka: SecureKafka, user: User):
     """Its rights are enough; settings of the topics that it may not read are not checked, and said to be so."""
     kafka.write(user.input, b"{}")
     found = examined(user.allow())
-    assert {one.status for one in found.values()} == {Status.OK, Status.NOT_CHECKED}
+    assert [one for one in found.values() if one.status not in (Status.OK, Status.NOT_CHECKED)] == []
     assert {check.split()[0] for check, one in found.items() if one.status is Status.NOT_CHECKED} == {
         "size", "retention",
     }  # fmt: skip
