@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +11,7 @@ from tests.faults.faulty_cluster import FaultyCluster
 from tests.faults.report import Row
 from tests.faults.stage import Stage
 from tests.kafka_fixtures import apache_or_skip
+from tests.rows import pytest_runtest_makereport, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.broker import Broker
 
-_outcome = pytest.StashKey[pytest.TestReport]()
+__all__ = ["pytest_runtest_makereport"]
 _rows = pytest.StashKey[list[Row]]()
 SECONDS = {"reduced": 300, "full": 5_400}
 """One fault may take so long."""
@@ -35,40 +35,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(size.pick(**SECONDS)))
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
-    made = yield
-    if made.when == "call" or made.outcome != "passed":
-        item.stash[_outcome] = made
-    return made
-
-
 @pytest.fixture
 def row(request: pytest.FixtureRequest) -> Iterator[Callable[..., Row]]:
     """`row(1, "kill -9 …", protocol=…)` makes the row of the test's fault; it is kept however the test ends."""
-    made: list[Row] = []
-    began = time.monotonic()
 
-    def make(number: int, name: str, **more: object) -> Row:
-        made.append(Row(number, name, **more))
-        return made[-1]
-
-    yield make
-    outcome = request.node.stash.get(_outcome, None)
-    for one in made:
-        one.seconds = round(time.monotonic() - began, 1)
-        if outcome is None or outcome.outcome == "skipped":
-            continue
-        if outcome.outcome == "failed":
-            one.result = f"FAILS: {_reason(outcome)}"
+    def keep(one: Row) -> None:
         report.keep(one)
         request.config.stash.setdefault(_rows, []).append(one)
 
+    with rows_of(request, keep) as made:
 
-def _reason(outcome: pytest.TestReport) -> str:
-    crash = getattr(outcome.longrepr, "reprcrash", None)
-    said = crash.message if crash else str(outcome.longrepr)
-    return said.splitlines()[0][:160].replace("|", "/")
+        def make(number: int, name: str, **more: object) -> Row:
+            made.append(Row(number, name, **more))
+            return made[-1]
+
+        yield make
 
 
 @pytest.fixture

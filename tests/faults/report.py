@@ -5,27 +5,18 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import re
 import sys
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import confluent_kafka
-import orjson
-
+from tests import rows
 from tests.faults.size import FULL
-from worker.broker import artifacts
+from tests.rows import HOLDS, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from tests.faults.accounts import Account
 
-ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).parent / "results" / "full.json"
 """The full run, under version control; a reduced one is nobody's evidence."""
 RESULTS = KEPT if FULL else ROOT / ".dev" / "faults-reduced.json"
@@ -35,7 +26,6 @@ HEAD = (
     "#", "fault", "delivery", "group", "runs", "messages", "lost", "doubled", "out of order", "slowest recovery",
     "result",
 )  # fmt: skip
-HOLDS = "holds"
 
 
 @dataclass
@@ -76,35 +66,10 @@ class Row:
             self.slowest_recovery = round(max(seconds, self.slowest_recovery or 0.0), 2)
 
 
-def conditions() -> dict[str, Any]:
-    """What the figures were measured with."""
-    cpuinfo = Path("/proc/cpuinfo").read_text("utf-8") if Path("/proc/cpuinfo").exists() else ""
-    model = re.search(r"model name\s*: (.*)", cpuinfo)
-    return {
-        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
-        "cpu": model.group(1) if model else platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": round(os.getloadavg()[0], 1),
-        "kafka": artifacts.kafka_version(),
-        "confluent_kafka": confluent_kafka.version(),
-        "librdkafka": confluent_kafka.libversion()[0],
-        "python": platform.python_version(),
-        "size": "full" if FULL else "reduced",
-    }
-
-
 def keep(row: Row) -> None:
     """Put a row in the place of the one before it of the same fault."""
-    rows = {kept.key: kept for kept in read(RESULTS)}
-    row.conditions = conditions()
-    rows[row.key] = row
-    RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    document = [asdict(rows[key]) for key in sorted(rows)]
-    RESULTS.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
-
-
-def read(path: Path) -> list[Row]:
-    return [Row(**row) for row in orjson.loads(path.read_bytes())] if path.exists() else []
+    row.conditions = rows.conditions() | {"size": "full" if FULL else "reduced"}
+    rows.store(row, RESULTS)
 
 
 def cells(row: Row) -> list[str]:
@@ -115,33 +80,21 @@ def cells(row: Row) -> list[str]:
     return [str(row.number), row.name, row.delivery, row.protocol, *counts, recovery, result]
 
 
-def table(rows: Iterable[Row]) -> str:
-    """In Markdown."""
-    lines = [HEAD, ["---"] * len(HEAD), *map(cells, sorted(rows, key=lambda row: row.key))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def described(rows: list[Row]) -> str:
+def described(found: list[Row]) -> str:
     """The table with the conditions under which it came to be."""
-    found = [row.conditions for row in rows]
-
-    def every(name: str) -> str:
-        return ", ".join(sorted({str(one.get(name)) for one in found}))
-
+    size, kafka, client, library, python, cpu, cores = (
+        rows.every(found, name)
+        for name in ("size", "kafka", "confluent_kafka", "librdkafka", "python", "cpu", "cores")
+    )  # fmt: skip
     said = (
-        f"Size: {every('size')}. Apache Kafka {every('kafka')}, confluent-kafka {every('confluent_kafka')} "
-        f"(librdkafka {every('librdkafka')}), Python {every('python')}; {every('cpu')}, {every('cores')} cores that "
-        f"broker, workers and readers share. Measured {min(one['date'] for one in found)} to "
-        f"{max(one['date'] for one in found)} UTC, load at the end of a fault {min(one['load'] for one in found)} to "
-        f"{max(one['load'] for one in found)}."
+        f"Size: {size}. Apache Kafka {kafka}, confluent-kafka {client} (librdkafka {library}), Python {python}; {cpu}, "
+        f"{cores} cores that broker, workers and readers share. {rows.measured(found, 'fault')}"
     )
-    return f"{said}\n\n{table(rows)}"
+    return f"{said}\n\n{rows.table(HEAD, found, cells)}"
 
 
 def write(path: Path) -> None:
-    before, _, rest = DOCUMENT.read_text("utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCUMENT.write_text(f"{before}{BEGIN}\n\n{described(read(path))}\n\n{END}{after}", "utf-8")
+    rows.write(DOCUMENT, BEGIN, described(rows.read(Row, path)), END)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 
+from tests import rows
 from tests.faults import report
 from tests.faults.accounts import Account, Seen, account, out_of_order, recovery
 from tests.faults.proxy import END_TXN, Proxy
@@ -107,6 +108,6 @@ def test_the_table_has_a_line_a_row():
     row = report.Row(2, "kill -9", protocol="consumer", runs=30, messages=100_000)
     row.add(Account(0, 3, 0, 0, 0), 5)
     row.recovered(3.14)
-    assert report.table([row]).splitlines()[-1] == (
+    assert rows.table(report.HEAD, [row], report.cells).splitlines()[-1] == (
         "| 2 | kill -9 | at-least-once | consumer | 30 | 100,005 | 0 | 3 | 0 | 3.1 s | holds |"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -16,6 +15,7 @@ from tests.kube import kubernetes, report
 from tests.kube.kubernetes import NODE, Missing
 from tests.kube.report import Step
 from tests.kube.tools import ROOT, output
+from tests.rows import pytest_runtest_makereport, rows_of
 from worker.broker import artifacts
 from worker.broker.ports import free_port
 from worker.errors import BrokerError
@@ -25,41 +25,26 @@ if TYPE_CHECKING:
 
     from worker.broker import Broker
 
+__all__ = ["pytest_runtest_makereport"]
 _steps = pytest.StashKey[list[Step]]()
-_outcome = pytest.StashKey[pytest.TestReport]()
 OFFERED = bool(os.environ.get("KUBECONFIG"))
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item):
-    made = yield
-    if made.when == "call" or made.outcome != "passed":
-        item.stash[_outcome] = made
-    return made
 
 
 @pytest.fixture
 def step(request: pytest.FixtureRequest) -> Iterator[Callable[..., Step]]:
     """`step(3, "rolling update", "exactly-once")` makes the row of a step; it is kept however the test ends."""
-    made: list[Step] = []
-    began = time.monotonic()
 
-    def make(number: int, name: str, delivery: str = "") -> Step:
-        made.append(Step(number, name, delivery))
-        return made[-1]
-
-    yield make
-    outcome = request.node.stash.get(_outcome, None)
-    for one in made:
-        one.seconds = round(time.monotonic() - began, 1)
-        if outcome is None or outcome.outcome == "skipped":
-            continue
-        if outcome.outcome == "failed":
-            crash = getattr(outcome.longrepr, "reprcrash", None)
-            said = crash.message if crash else str(outcome.longrepr)
-            one.result = f"FAILS: {said.splitlines()[0][:160].replace('|', '/')}"
+    def keep(one: Step) -> None:
         report.keep(one, report.KEPT if os.environ.get("WINNOW_KUBE_KEEP") else report.LAST)
         request.config.stash.setdefault(_steps, []).append(one)
+
+    with rows_of(request, keep) as made:
+
+        def make(number: int, name: str, delivery: str = "") -> Step:
+            made.append(Step(number, name, delivery))
+            return made[-1]
+
+        yield make
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -5,20 +5,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from tests.faults.report import conditions
+from tests import rows
+from tests.rows import HOLDS, ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from tests.faults.accounts import Account
 
-ROOT = Path(__file__).parents[2]
 KEPT = Path(__file__).parent / "results" / "kube.json"
 """The run of the document, under version control."""
 LAST = ROOT / ".dev" / "kube.json"
@@ -29,7 +25,6 @@ IMAGE_BEGIN, IMAGE_END = "<!-- image: written by `python -m tests.kube.report` -
 IMAGE_STEP = "image: built, and run read-only as uid 10001 without capabilities and network"
 BEGIN, END = "<!-- kube: written by `python -m tests.kube.report` -->", "<!-- end of kube -->"
 HEAD = ("step", "messages", "lost", "doubled", "figures", "seconds", "result")
-HOLDS = "holds"
 
 
 @dataclass
@@ -65,16 +60,9 @@ class Step:
 
 def keep(step: Step, path: Path) -> None:
     """Put a row in the place of the one before it of the same step."""
-    steps = {kept.key: kept for kept in read(path)}
-    step.conditions = {name: conditions()[name] for name in ("date", "cpu", "cores", "load", "kafka", "python")}
-    steps[step.key] = step
-    path.parent.mkdir(parents=True, exist_ok=True)
-    document = [asdict(steps[key]) for key in sorted(steps)]
-    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
-
-
-def read(path: Path) -> list[Step]:
-    return [Step(**step) for step in orjson.loads(path.read_bytes())] if path.exists() else []
+    found = rows.conditions()
+    step.conditions = {name: found[name] for name in ("date", "cpu", "cores", "load", "kafka", "python")}
+    rows.store(step, path)
 
 
 def cells(step: Step) -> list[str]:
@@ -89,26 +77,14 @@ def _shown(step: Step) -> dict[str, str]:
     return {"size": step.figures["all"]} if "all" in step.figures else step.figures
 
 
-def table(steps: Iterable[Step]) -> str:
-    """In Markdown."""
-    lines = [HEAD, ["---"] * len(HEAD), *map(cells, sorted(steps, key=lambda step: step.key))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def described(steps: list[Step]) -> str:
     """The table with the conditions under which it came to be."""
-    found = [step.conditions for step in steps]
-
-    def every(name: str) -> str:
-        return ", ".join(sorted({str(one.get(name)) for one in found}))
-
+    kafka, cpu, cores = (rows.every(steps, name) for name in ("kafka", "cpu", "cores"))
     said = (
-        f"Apache Kafka {every('kafka')}; {every('cpu')}, {every('cores')} cores that the API server, the node, KEDA, "
-        f"the broker, the workers and the readers share. Measured {min(one['date'] for one in found)} to "
-        f"{max(one['date'] for one in found)} UTC, load at the end of a step {min(one['load'] for one in found)} to "
-        f"{max(one['load'] for one in found)}."
+        f"Apache Kafka {kafka}; {cpu}, {cores} cores that the API server, the node, KEDA, the broker, the workers and "
+        f"the readers share. {rows.measured(steps, 'step')}"
     )
-    return f"{said}\n\n{table(steps)}"
+    return f"{said}\n\n{rows.table(HEAD, steps, cells)}"
 
 
 def parts(steps: list[Step]) -> str:
@@ -118,15 +94,9 @@ def parts(steps: list[Step]) -> str:
 
 
 def write() -> None:
-    steps = read(KEPT)
-    _replace(DOCUMENT, BEGIN, described(steps), END)
-    _replace(IMAGE_DOCUMENT, IMAGE_BEGIN, parts(steps), IMAGE_END)
-
-
-def _replace(path: Path, begin: str, text: str, end: str) -> None:
-    before, _, rest = path.read_text("utf-8").partition(begin)
-    _, _, after = rest.partition(end)
-    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", "utf-8")
+    steps = rows.read(Step, KEPT)
+    rows.write(DOCUMENT, BEGIN, described(steps), END)
+    rows.write(IMAGE_DOCUMENT, IMAGE_BEGIN, parts(steps), IMAGE_END)
 
 
 if __name__ == "__main__":
