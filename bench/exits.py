@@ -79,6 +79,7 @@ def main() -> None:
         "layers": early.layers,
         "label": label,
         "texts": {channel: len(examples) for channel, examples in channels.items()},
+        "messages": options.messages,
         "rounds": options.rounds,
     }
     rows = [summary(channel, examples, found[channel], label) for channel, examples in channels.items()]

@@ -19,15 +19,15 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     return max(1, affinity if quota is None else min(affinity, int(quota)))
 
 
-def cores_of_lanes(lanes: int, pin: Literal["auto", "on", "off"], cgroup: Path = CGROUP) -> tuple[int, ...]:
+def cores_of_lanes(lanes: int, pin: Literal["auto", "always", "never"], cgroup: Path = CGROUP) -> tuple[int, ...]:
     """The core of each lane, empty where they are not pinned: more lanes than cores, or a platform without affinity.
 
-    `auto` pins where the affinity mask leaves out some of the machine's cores, as it does in a container that was given
-    cores to itself: cores that others use, too, are better left to the scheduler. A quota below the mask means that
-    they are not this process's own.
+    `auto` pins where there is a lane for every core of an affinity mask that leaves out some of the machine's, as a
+    container has it that was given cores to itself, and no quota takes any of that back. With fewer lanes than cores
+    the scheduler places them better: it knows which cores are two threads of one, and what else runs there.
     """
-    if pin == "off" or not hasattr(os, "sched_setaffinity"):
+    if pin == "never" or not hasattr(os, "sched_setaffinity"):
         return ()
     mask, quota = sorted(os.sched_getaffinity(0)), quota_of(cgroup)
-    own = len(mask) < (os.cpu_count() or 1) and (quota is None or quota >= len(mask))
-    return tuple(mask[:lanes]) if lanes <= len(mask) and (own or pin == "on") else ()
+    own = lanes == len(mask) < (os.cpu_count() or 1) and (quota is None or quota >= lanes)
+    return tuple(mask[:lanes]) if own or (pin == "always" and lanes <= len(mask)) else ()

@@ -164,16 +164,17 @@ class Loop:
         if requests:
             self._batch(requests)
 
-    def _batch(self, requests: list[tuple[Slot, Request]]) -> None:
+    def _batch(self, requests: list[tuple[Slot, Request]], arrived: float | None = None) -> None:
+        """Tokenize and batch; `arrived` is when the batcher gets them, where that is not when they were taken in."""
         texts = [request.text for _, request in requests]
         for some in portions(texts):
             if some.start:
                 # Tokenizing long texts takes its time; the lanes are not to stand idle meanwhile.
                 self._finish(self._lanes.collect())
                 self._hand_over(None)
-            self._tokenize_some(requests[some], texts[some])
+            self._tokenize_some(requests[some], texts[some], arrived)
 
-    def _tokenize_some(self, requests: list[tuple[Slot, Request]], texts: list[str]) -> None:
+    def _tokenize_some(self, requests: list[tuple[Slot, Request]], texts: list[str], arrived: float | None) -> None:
         started = self._clock()
         encoded = tokenize_each(self._tokenize, texts)
         add, longest = self._batcher.add, self._windows.longest
@@ -186,14 +187,14 @@ class Loop:
             if len(ids) > longest:
                 self._windows.add(slot, request, ids, cut)
             else:
-                add(Item(slot, request, ids, cut, slot.arrived, spans))
+                add(Item(slot, request, ids, cut, slot.arrived if arrived is None else arrived, spans))
         self._observer.tokenized(len(requests), self._clock() - started)
 
     def _advance(self, hurry: CloseReason | None = None) -> None:
         """Take back what the lanes finished, write it out in order, and hand over what is due."""
         self._finish(self._lanes.collect())
-        if self._repeats is not None and (left := self._repeats.left()):
-            self._batch(left)
+        if self._repeats is not None:
+            self._take_up(self._repeats.left(POLL_LIMIT))
         self._feed()
         self._hand_over(hurry)
         self._publish()
@@ -223,6 +224,17 @@ class Loop:
         for item in items:
             if not item.idle:
                 self._batcher.add(item._replace(arrived=now))
+
+    def _take_up(self, left: Iterable[tuple[Slot, Request, Result | None]]) -> None:
+        """Go on with those that waited for the answer to another message in vain."""
+        requests = []
+        for slot, request, result in left:
+            if result is None:
+                requests.append((slot, request))
+            else:
+                self._ledger.finish(slot, result)
+        if requests:
+            self._batch(requests, self._clock())
 
     def _feed(self) -> None:
         """Give the batcher the next windows of long texts."""

@@ -171,8 +171,8 @@ class ModelSettings(Section):
     """Folder of the model bundle; `default` is the spam filter that comes with Winnow."""
     lanes: Annotated[int, Field(ge=0, le=256)] = 0
     """Batches run at the same time, one core each; 0: as many as the CPU quota and affinity give."""
-    pin_lanes: Literal["auto", "on", "off"] = "auto"
-    """Keep each lane on a core. `auto`: where the worker has cores to itself (a cpuset, and no quota below it)."""
+    pin_lanes: Literal["auto", "always", "never"] = "auto"
+    """Keep each lane on a core. `auto`: with a lane for every core of a cpuset, which no other worker is to share."""
     max_length: Annotated[int | None, Field(ge=8)] = None
     """Tokens a text is truncated to; None takes what the bundle says."""
     long_texts: Literal["truncate", "windows"] = "truncate"

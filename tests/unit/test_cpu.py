@@ -76,24 +76,24 @@ def pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("lanes", "mask", "quota", "cores"),
-    [(2, {6, 3}, "", (3, 6)), (1, {3, 6}, "", (3,)), (2, {3, 6}, "200000 100000", (3, 6)),
-     (2, {3, 6}, "max 100000", (3, 6)), (1, {3, 6}, "150000 100000", ()), (3, {3, 6}, "", ()),
+    [(2, {6, 3}, "", (3, 6)), (1, {3, 6}, "", ()), (1, {5}, "", (5,)), (2, {3, 6}, "200000 100000", (3, 6)),
+     (2, {3, 6}, "max 100000", (3, 6)), (2, {3, 6}, "150000 100000", ()), (3, {3, 6}, "", ()),
      (2, set(range(8)), "", ()), (2, set(range(8)), "200000 100000", ())],
 )  # fmt: skip
 def test_lanes_are_pinned_where_the_cores_are_their_own(pinned, lanes, mask, quota, cores):
-    """A cpuset, a core for every lane, and no quota that takes some of it back."""
+    """A cpuset, a lane for every core of it, and no quota that takes some of it back."""
     assert pinned(lanes, "auto", mask, quota) == cores
 
 
 @pytest.mark.parametrize(("lanes", "cores"), [(2, (0, 1)), (8, tuple(range(8))), (9, ())])
 def test_lanes_can_be_pinned_to_shared_cores(pinned, lanes, cores):
     """Where the user says so; two lanes on one core are not what anybody means."""
-    assert pinned(lanes, "on", set(range(8)), "100000 100000") == cores
-    assert pinned(lanes, "off", {3, 6}) == ()
+    assert pinned(lanes, "always", set(range(8)), "100000 100000") == cores
+    assert pinned(2, "never", {3, 6}) == ()
 
 
 def test_a_platform_without_affinity_pins_nothing(pinned, monkeypatch: pytest.MonkeyPatch):
     """Not even where it is asked to."""
-    assert pinned(1, "on", {3})
+    assert pinned(1, "always", {3})
     monkeypatch.delattr(os, "sched_setaffinity")
-    assert cores_of_lanes(1, "on") == ()
+    assert cores_of_lanes(1, "always") == ()

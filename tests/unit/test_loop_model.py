@@ -321,6 +321,7 @@ class LoopMachine(RuleBasedStateMachine):
         # Windows of a text that has failed already may still be out.
         self.turn(10)
         assert (self.windows.out, self.worker.batcher.bytes) == (0, 0)
+        assert self.worker.loop._repeats is None or self.worker.loop._repeats.waiting == 0
         self.nothing_is_committed_past_an_outcome_that_is_not_acknowledged()
 
 

@@ -41,7 +41,7 @@ class Repeats:
         self._first: dict[Slot, tuple[str, list[tuple[Slot, Request]]]] = {}
         self._left: list[tuple[Slot, Request]] = []
         self.hits = 0
-        """Requests that are answered without the model, or will be."""
+        """Requests that were answered without the model."""
         self.misses = 0
         self.bytes = 0
         """Of what is kept."""
@@ -70,7 +70,6 @@ class Repeats:
                 self._asked[text] = waiting = []
                 self._first[slot] = text, waiting
             return False
-        self.hits += 1
         waiting.append((slot, request))
         return True
 
@@ -83,6 +82,7 @@ class Repeats:
         waiting = self._over(slot)
         if isinstance(outcome, Result):
             self.keep(outcome)
+            self.hits += len(waiting)
             return [(other, outcome._replace(request=request)) for other, request in waiting] if waiting else ()
         self._left += waiting
         return ()
@@ -92,10 +92,20 @@ class Repeats:
         for slot in [slot for slot in self._first if slot.dropped]:
             self._left += self._over(slot)
 
-    def left(self) -> list[tuple[Slot, Request]]:
-        """Requests that wait for nobody any more and are to be classified themselves; each is given once."""
-        left, self._left = self._left, []
-        return [(slot, request) for slot, request in left if not slot.dropped]
+    def left(self, limit: int) -> list[tuple[Slot, Request, Result | None]]:
+        """Up to `limit` requests that wait for nobody any more, each once.
+
+        With what has been said of their text meanwhile; where that is None, they are to be classified themselves.
+        """
+        some, self._left = self._left[:limit], self._left[limit:]
+        found = [(slot, request, self.find(request)) for slot, request in some if not slot.dropped]
+        self.misses += sum(result is None for _, _, result in found)
+        return found
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait, those that they wait for, and those that are left."""
+        return sum(1 + len(waiting) for _, waiting in self._first.values()) + len(self._left)
 
     def _over(self, slot: Slot) -> list[tuple[Slot, Request]]:
         if slot not in self._first:

@@ -201,9 +201,25 @@ def test_a_failure_says_nothing_of_those_who_waited(slot):
     assert [repeats.waits(each, asking) for each in (first, second, gone)] == [False, True, True]
     slot.drop(1)
     assert repeats.answered(first, FAILED) == ()
-    assert repeats.left() == [(second, asking)]
-    assert repeats.left() == []
+    assert repeats.left(10) == [(second, asking, None)]
+    assert repeats.left(10) == []
+    assert (repeats.hits, repeats.misses, repeats.waiting) == (0, 2, 0)
     assert not repeats.waits(slot(), asking)
+
+
+def test_those_who_are_left_are_taken_up_a_few_at_a_time(slot):
+    """By then the first of them may have been classified, and answers the others."""
+    repeats, asking = Repeats(ROOM), request("a text", "2")
+    slots = [slot() for _ in range(5)]
+    for each in slots:
+        repeats.waits(each, asking)
+    repeats.answered(slots[0], FAILED)
+    assert [found for found, _, said in repeats.left(2) if said is None] == slots[1:3]
+    assert repeats.waiting == 2
+    repeats.keep(result("a text"))
+    answer = result("a text")._replace(request=asking)
+    assert repeats.left(2) == [(slots[3], asking, answer), (slots[4], asking, answer)]
+    assert (repeats.hits, repeats.misses) == (2, 3)
 
 
 def test_nobody_waits_for_what_was_dropped(slot):
@@ -214,7 +230,7 @@ def test_nobody_waits_for_what_was_dropped(slot):
     repeats.waits(other, request("another"))
     slot.drop(1)
     repeats.dropped()
-    assert repeats.left() == [(second, request("a text", "2"))]
+    assert repeats.left(10) == [(second, request("a text", "2"), None)]
     assert repeats.waits(slot(), request("another"))
     assert not repeats.waits(slot(), request("a text"))
     assert repeats.answered(gone, result("a text")) == (), "the answer that comes too late is kept, and no more"
