@@ -40,6 +40,8 @@ VALUES: dict[str, bytes | None] = {
     "empty": b"",
     "tombstone": None,
 }
+NUMBERED = {f"good {number}": json.dumps({"text": f"a good message {number}"}).encode() for number in range(40)}
+"""For bursts: of one text all but the first wait for its answer, of many all lanes and batches fill."""
 REASONS = {
     "poison": "model-error",
     "poison pages": "model-error",
@@ -224,12 +226,12 @@ class LoopMachine(RuleBasedStateMachine):
     @rule(partition=st.sampled_from(PARTITIONS), kinds=st.lists(st.sampled_from(sorted(VALUES)), min_size=1))
     def arrive(self, partition: Partition, kinds: list[str]) -> None:
         for kind in kinds:
-            self.world.log.append(*partition, VALUES[kind])
+            self.world.log.append(*partition, (VALUES | NUMBERED)[kind])
         self.world.kinds[partition] += kinds
 
-    @rule(partition=st.sampled_from(PARTITIONS), count=st.integers(50, 200))
-    def burst(self, partition: Partition, count: int) -> None:
-        self.arrive(partition, ["good"] * count)
+    @rule(partition=st.sampled_from(PARTITIONS), count=st.integers(50, 200), texts=st.sampled_from([1, 7, 40]))
+    def burst(self, partition: Partition, count: int, texts: int) -> None:
+        self.arrive(partition, [f"good {number % texts}" for number in range(count)])
 
     @rule(count=st.integers(1, 6))
     def turns(self, count: int) -> None:
