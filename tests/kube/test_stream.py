@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs_session import until
 from tests.kube.release import Stream
 from tests.kube.report import Step
 from worker.broker import admin
@@ -22,6 +23,7 @@ def test_its_topics_go_with_it(kafka: Broker, tmp_path: Path):
     stream = Stream(kafka, tmp_path, Step(0, "", "at-least-once"), kafka.bootstrap_servers)
     own = {stream.input, stream.output, stream.dead}
     client = admin.connect(kafka.bootstrap_servers)
-    assert own <= client.list_topics(timeout=10).topics.keys()
+    # The controller has done it; the broker that is asked learns of it a moment later.
+    until(lambda: own <= client.list_topics(timeout=10).topics.keys())
     stream.close()
-    assert not own & client.list_topics(timeout=10).topics.keys()
+    until(lambda: own.isdisjoint(client.list_topics(timeout=10).topics))
