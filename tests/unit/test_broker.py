@@ -307,6 +307,14 @@ def test_a_topic_that_is_refused_is_no_reason_to_fall_back(monkeypatch: pytest.M
     assert Refusing.stopped
 
 
+def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch):
+    """A broker's two listeners asked one after the other, and neither listens yet."""
+    first, second = free_port(), free_port()
+    draws = iter([first, second, first, other := next(p for p in range(20_000, 32_000) if is_free(p))])
+    monkeypatch.setattr("random.choice", lambda _: next(draws))
+    assert free_port() == other
+
+
 def test_a_free_port_is_free_and_a_taken_one_is_not():
     """The probe sees listeners, and picks below the range of the system's own."""
     port = free_port()
