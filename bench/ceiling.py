@@ -59,9 +59,8 @@ def as_served(model: Model) -> Callable[[list[list[int]]], object]:
 
 def _states(classifier: EarlyExitClassifier, batch: list[list[int]]) -> list[Any]:
     """Of the texts that go on after the first stage."""
-    interpret, threshold = classifier.early
     logits, hidden = classifier.stages.early(batch)
-    sure = interpret.scores(logits).max(axis=1) >= threshold
+    sure = classifier.early.sure(classifier.early.interpret.scores(logits))
     return [hidden[: len(row), i].copy() for i, row in enumerate(batch) if not sure[i]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+import numpy as np
 import onnxruntime
 
 from worker.pipeline.messages import Partial, Unsure
@@ -12,7 +13,6 @@ from worker.pipeline.messages import Partial, Unsure
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from worker.pipeline.batches import Item
@@ -51,8 +51,12 @@ class EarlyHead(NamedTuple):
 
     interpret: Interpreter
     """What its logits mean."""
-    threshold: float
-    """The least score of its likeliest label with which a text goes no further."""
+    thresholds: NDArray[np.float64]
+    """The least score of its likeliest label with which a text goes no further, [labels]."""
+
+    def sure(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which texts go no further, [texts], by their scores [texts, labels]."""
+        return np.asarray(scores.max(axis=1) >= self.thresholds[scores.argmax(axis=1)])
 
 
 class EarlyExitClassifier(OnnxClassifier):
@@ -114,12 +118,13 @@ class _EarlyExitRun(_OnnxRun):
         return self._early(items) if items[0].hidden is None else self._rest(items)
 
     def _early(self, items: Sequence[Item]) -> list[Classification | Unsure]:
-        interpret, threshold = self._classifier.early
+        early = self._classifier.early
         logits, hidden = self._classifier.stages.early([item.ids for item in items], self._options)
-        scores = interpret.scores(logits)
-        best = scores.max(axis=1).tolist()
-        sure = [score >= threshold and item.window is None for score, item in zip(best, items, strict=True)]
-        answers = iter(interpret.each(scores[sure], [item for item, leaves in zip(items, sure, strict=True) if leaves]))
+        scores = early.interpret.scores(logits)
+        sure = [enough and item.window is None for enough, item in zip(early.sure(scores).tolist(), items, strict=True)]
+        answers = iter(
+            early.interpret.each(scores[sure], [item for item, leaves in zip(items, sure, strict=True) if leaves])
+        )
         return [
             # A view would keep the states of the whole batch, padding included.
             next(answers) if leaves else Unsure(hidden[: len(item.ids), row].copy())

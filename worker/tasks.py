@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from worker.classifier import EarlyHead
 from worker.errors import BundleError
 from worker.pipeline.interpret import Entities, MultiLabel, OfTexts, Regression, SingleLabel
@@ -49,7 +51,8 @@ def early_head(parts: Parts) -> EarlyHead | None:
     """When and how texts are answered before the last layer; None where none is."""
     if parts.early is None:
         return None
-    return EarlyHead(_labels(parts, parts.early.temperature, parts.early.layer), parts.early.threshold)
+    thresholds = np.array(parts.early.least(parts.bundle.labels))
+    return EarlyHead(_labels(parts, parts.early.temperature, parts.early.layer), thresholds)
 
 
 def _single_label(parts: Parts) -> SingleLabel:

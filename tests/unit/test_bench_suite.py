@@ -81,7 +81,7 @@ class FakeInterpret:
 def test_the_ceiling_of_early_exit_runs_the_second_stage_for_those_that_go_on():
     """Each text once in the first stage; in the second, without padding, those that it is not sure of."""
     stages = FakeStages()
-    classifier = EarlyExitClassifier(stages, FakeInterpret(), [1], EarlyHead(FakeInterpret(), 0.99))
+    classifier = EarlyExitClassifier(stages, FakeInterpret(), [1], EarlyHead(FakeInterpret(), np.array([0.99, 0.99])))
     model = Model(ModelIdentity("fake", "0"), ("a", "b"), None, classifier, 512, 2)
     assert ceiling(model, [[1] * 3, [2] * 5, [1] * 7, [2] * 2]) > 0
     assert sorted(stages.went_on) == [2, 5]

@@ -121,6 +121,23 @@ def test_a_text_leaves_where_the_early_head_is_sure(staged: Bundle, stages: Stag
     assert [list(one.scores.values()) for one in found] == expected.tolist()
 
 
+def test_each_label_may_leave_from_a_threshold_of_its_own(tmp_path: Path):
+    bundle = toys.write_staged(tmp_path / "staged", THRESHOLD)
+    early_exit = bundle.manifest.early_exit
+    assert early_exit is not None
+    last = bundle.labels[-1]
+    least = {last: 0.6}
+    other = bundles.amend(bundle, {"early_exit": early_exit.model_copy(update={"thresholds": least}).model_dump()})
+    asked = texts()
+    stages = StagedModel(str(other.early_path), str(other.rest_path), 0)
+    early = np.stack([softmax(stages.early([row])[0], 0.2)[0] for row in ids_of(other, asked)])
+    mine = early.argmax(axis=1) == len(bundle.labels) - 1
+    left = early.max(axis=1) >= np.where(mine, 0.6, THRESHOLD)
+    assert (left & mine & (early.max(axis=1) < THRESHOLD)).any()
+    assert (~left & ~mine & (early.max(axis=1) >= 0.6)).any()
+    assert [one.layer for one in said(other, asked)] == np.where(left, toys.LAYER, toys.LAYERS).tolist()
+
+
 @pytest.mark.parametrize(
     "assignments",
     [

@@ -78,9 +78,10 @@ def _facts(bundle: Bundle, manifest: Manifest) -> list[tuple[str, str]]:
 def _early_exit(found: EarlyExit | None) -> str:
     if found is None:
         return ""
+    of_labels = "".join(f", of {label} {least:.4f}" for label, least in found.thresholds.items())
     when = (
-        f"after layer {found.layer} of {found.layers} from a probability of {found.threshold:.4f} on (temperature "
-        f"{found.temperature:g}); "
+        f"after layer {found.layer} of {found.layers} from a probability of {found.threshold:.4f}{of_labels} on "
+        f"(temperature {found.temperature:g}); "
     )
     if found.left is None or found.agreement is None:
         return f"{when}how often labels stay the same was not measured: winnow evaluate tells"

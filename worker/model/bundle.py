@@ -47,7 +47,7 @@ _DYNAMIC = b"DynamicQuantize"
 _EXTERNAL_DATA = b"\x0a\x08location\x12"
 # What of the manifest decides a result, beside the files.
 _DECIDING = {"format", "task", "activation", "temperature", "thresholds", "max_length", "pad_id"}
-_DECIDING_EXIT = {"layer", "layers", "temperature", "threshold"}
+_DECIDING_EXIT = {"layer", "layers", "temperature", "threshold", "thresholds"}
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,9 @@ def digest_of(manifest: Manifest) -> str:
     """SHA-256 over the files' digests and the deciding fields, in canonical JSON; probes and figures are left out."""
     deciding = manifest.model_dump(mode="json", include=_DECIDING | {"files"})
     if manifest.early_exit is not None:
-        deciding["early_exit"] = manifest.early_exit.model_dump(mode="json", include=_DECIDING_EXIT)
+        deciding["early_exit"] = manifest.early_exit.model_dump(
+            mode="json", include=_DECIDING_EXIT, exclude_defaults=True
+        )
     return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 

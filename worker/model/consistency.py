@@ -20,7 +20,8 @@ def check(manifest: Manifest, labels: tuple[str, ...]) -> None:
     """
     _check_exit(manifest)
     _check_reference(manifest, labels)
-    for label in manifest.thresholds:
+    early = {} if manifest.early_exit is None else manifest.early_exit.thresholds
+    for label in (*manifest.thresholds, *early):
         if label not in labels:
             raise BundleError(f"{MANIFEST} has a threshold for {label!r}, which config.json does not name: correct it.")
     for probe in manifest.probes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 
 from worker.pipeline.scores import SCORES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -105,6 +108,7 @@ class EarlyExit(_Frozen):
         layers: how many the network has.
         temperature: divides the early head's logits.
         threshold: least probability of the early head's likeliest label with which a text leaves.
+        thresholds: the same of labels that have another.
         agreement: the share of the validation texts that get the same label as from all layers; None where that was not
             measured, as with thresholds that were chosen later.
         left: the share of them that left.
@@ -115,9 +119,14 @@ class EarlyExit(_Frozen):
     layers: PositiveInt
     temperature: PositiveFloat
     threshold: Share
+    thresholds: dict[str, Share] = {}
     agreement: Share | None = None
     left: Share | None = None
     texts: int = 0
+
+    def least(self, labels: Sequence[str]) -> list[float]:
+        """The threshold of each label."""
+        return [self.thresholds.get(label, self.threshold) for label in labels]
 
 
 class Reference(_Frozen):

@@ -8,8 +8,9 @@ import orjson
 from onnx import TensorProto, helper
 from safetensors.numpy import save_file
 
-from worker.model.graph.builder import build
+from worker.model.graph.builder import Writer
 from worker.model.graph.network import from_checkpoint
+from worker.model.graph.quantize import WEIGHT_LIMIT
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789.,!?'"]
 VOCABULARY = [*WORDS, *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"), "the", "train", "is", "late", "good"]
@@ -85,9 +86,24 @@ def write_vocabulary(folder, tokenizer=TOKENIZER_CONFIG, vocabulary=VOCABULARY):
         (folder / "tokenizer_config.json").write_bytes(orjson.dumps(tokenizer))
 
 
+class AllTokens(Writer):
+    """The last layer for every token, as in any other layer: what exporters write."""
+
+    def _layer(self, x, mask, layer, name, *, first_only):
+        everything = super()._layer(x, mask, layer, name, first_only=False)
+        return self._cut(everything, 1, axis=0) if first_only else everything
+
+
+def plain_graph(network):
+    """In FP32."""
+    writer = AllTokens(network, {}, WEIGHT_LIMIT, int8_words=False)
+    writer.write()
+    return writer.model()
+
+
 def foreign_graph(config=CONFIG, held=None, *, integer=TensorProto.INT64, token_types=True):
     """What the checkpoint computes, under the inputs that exporters give it."""
-    model = build(from_checkpoint(config, tensors(config) if held is None else held))
+    model = plain_graph(from_checkpoint(config, tensors(config) if held is None else held))
     names = [value.name for value in model.graph.input]
     del model.graph.input[:]
     for name in [*names, *(["token_type_ids"] if token_types else [])]:

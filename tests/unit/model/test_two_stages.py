@@ -98,6 +98,11 @@ def changed(staged, **change):
         ({"early_exit": EXIT.model_dump() | {"layer": 6}}, "early_exit after layer 6 of 6, where nothing is left"),
         ({"early_exit": EXIT.model_dump() | {"threshold": 1.5}}, "early_exit.threshold: Input should be less than"),
         ({"early_exit": EXIT.model_dump() | {"temperature": 0}}, "early_exit.temperature: Input should be greater"),
+        ({"early_exit": EXIT.model_dump() | {"thresholds": {"spam": -1}}}, "early_exit.thresholds.spam: Input should"),
+        (
+            {"early_exit": EXIT.model_dump() | {"thresholds": {"eggs": 0.9}}},
+            "a threshold for 'eggs', which config.json",
+        ),
         ({"early_exit": EXIT.model_dump() | {"surprise": 1}}, "early_exit.surprise: Extra inputs are not permitted"),
         ({"early_exit": None}, "must give the digests of model.onnx, tokenizer.json, config.json"),
         ({"probes": [{"text": "a", "logits": [1.0, 2.0]}]}, "a probe with 0 logits of an early head"),
@@ -122,7 +127,12 @@ def test_the_digest_covers_when_a_text_leaves_and_no_figure(staged):
 
     assert digest(agreement=0.5, left=0.1, texts=7) == staged.sha256
     others = [digest(threshold=0.91), digest(temperature=1.3), digest(layer=3), digest(layers=7)]
-    assert len({staged.sha256, *others}) == 5
+    assert len({staged.sha256, *others, digest(thresholds={"spam": 0.91})}) == 6
+
+
+def test_every_label_has_a_threshold_to_leave_with():
+    assert EXIT.least(("ham", "spam")) == [0.9, 0.9]
+    assert EXIT.model_copy(update={"thresholds": {"spam": 0.95}}).least(("ham", "spam")) == [0.9, 0.95]
 
 
 def test_amending_keeps_both_graphs(staged):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ AGREEMENT = 0.999
 """The share of texts that are to get the same label as from all layers, where nothing else is asked for."""
 _DIGITS = 4
 _CONFIDENCE = 0.95
+
+Threshold: TypeAlias = "float | np.ndarray"
+"""The least score of the early head's likeliest label with which a text leaves: of all labels, or of each, [labels]."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +40,16 @@ class Heads:
     early: np.ndarray
     last: np.ndarray
 
-    def left(self, threshold: float) -> np.ndarray:
+    def left(self, threshold: Threshold) -> np.ndarray:
         """Whether each text leaves early, [texts]."""
-        return np.asarray(self.early.max(axis=1) >= threshold)
+        least = np.broadcast_to(threshold, len(self.labels))
+        return np.asarray(self.early.max(axis=1) >= least[self.early.argmax(axis=1)])
 
-    def scores(self, threshold: float) -> np.ndarray:
+    def scores(self, threshold: Threshold) -> np.ndarray:
         """What is served, [texts, labels]: of texts that leave the early head's."""
         return np.asarray(np.where(self.left(threshold)[:, None], self.early, self.last))
 
-    def same(self, threshold: float) -> np.ndarray:
+    def same(self, threshold: Threshold) -> np.ndarray:
         """Whether each text gets the label that it gets from all layers, [texts]."""
         return np.asarray(~(self.left(threshold) & self._differ()))
 
@@ -59,6 +63,20 @@ class Heads:
         sure = self.early.max(axis=1)
         leave = sure[sure > bound]
         return float(leave.min()) if leave.size else None
+
+    def by_label(self, agreement: float, kinds: Sequence[str]) -> np.ndarray | None:
+        """The smallest of each label with which that share of the texts of each kind keep it, [labels].
+
+        That is of the texts that the early head gives the label to: there have to be many of every kind.
+        None: with some label no text may leave.
+        """
+        likeliest, of_kind = self.early.argmax(axis=1), np.array(kinds)
+        found = [
+            self._of(likeliest == label).threshold(agreement, of_kind[likeliest == label].tolist())
+            for label in range(len(self.labels))
+            if (likeliest == label).any()
+        ]
+        return None if None in found or len(found) < len(self.labels) else np.array(found, float)
 
     def _of(self, chosen: np.ndarray) -> Heads:
         return Heads(self.labels, self.thresholds, self.early[chosen], self.last[chosen])

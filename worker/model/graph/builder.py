@@ -1,8 +1,9 @@
 """Writes a network down as an ONNX graph: FP32, or static INT8 with one fixed scale per activation.
 
 The layout serves two ends. Speed: activations are [sequence, batch, hidden], so that attention needs one transpose per
-layer; norms stay plain; where the head reads the first token alone, the last layer is computed for that alone.
-And equality: no step lets a row depend on its neighbours in the batch or on how far it is padded.
+layer; norms stay plain; where the head reads the first token alone, the last layer is computed for that alone, without
+keys and values of the others. And equality: no step lets a row depend on its neighbours in the batch or on how far it
+is padded.
 
 Inputs `input_ids` and `attention_mask`, int32 [batch, sequence]; output `logits`, float32 [batch, labels], or
 [batch, sequence, labels] of a network that classifies tokens.
@@ -21,7 +22,8 @@ from onnx import TensorProto, helper
 
 from worker.model.graph.activations import OPERATORS
 from worker.model.graph.emitter import MICROSOFT, Emitter
-from worker.model.graph.quantize import WEIGHT_LIMIT, by_column, by_row
+from worker.model.graph.even import evened
+from worker.model.graph.quantize import GROUPS, WEIGHT_LIMIT, by_column, by_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,9 +39,6 @@ IDS, MASK = "input_ids", "attention_mask"
 OUTPUT, HIDDEN = "logits", "hidden"
 # Far below any score, and still finite when a score is added.
 _MASKED = np.float32(-1e30)
-# The last layer asks for two tokens and drops the second: onnxruntime multiplies a single row with another routine,
-# which adds up in an order that depends on the padded length.
-_ASKING = 2
 # Names of what a projection of the embeddings and the heads' first products read; those within layers are composed.
 _EMBEDDINGS, HEAD_INPUT = "embeddings", "head.0"
 EARLY_INPUT = "early.0"
@@ -84,6 +83,9 @@ def product_inputs(network: Network) -> list[str]:
 class Writer:
     """Writes one network down; `switched.py` has another that leaves the choice between INT8 and FP32 open."""
 
+    grouped = True
+    """Whether channels between two feed-forward products are quantized by groups, where their range has some."""
+
     def __init__(
         self,
         network: Network,
@@ -93,9 +95,8 @@ class Writer:
         int8_words: bool,
         stage: Stage = "whole",
     ) -> None:
-        self.network = network
+        self.network, self.ranges = evened(network, ranges)
         self.stage = stage
-        self.ranges = ranges
         self.int8_words = int8_words
         self.weight_limit = weight_limit
         self.emitter = Emitter()
@@ -144,8 +145,7 @@ class Writer:
         emit = self.emitter
         scores = emit("Transpose", emit("MatMul", x, emit.constant(queries)), perm=[1, 2, 0])
         mask = emit("Unsqueeze", self._masked(), emit.constant(np.array([1], np.int64)))
-        weights = emit("Softmax", emit("Add", scores, mask), axis=-1)
-        means = emit("FusedMatMul", weights, x, domain=MICROSOFT, transBatchB=1)
+        means = self._weighed(x, scores, mask)
         return emit("Reshape", means, emit.constant(np.array([1, -1, queries.size], np.int64)), output=EARLY_INPUT)
 
     def _embeddings(self) -> str:
@@ -208,20 +208,33 @@ class Writer:
     def _layer(self, x: str, mask: str, layer: Layer, name: str, *, first_only: bool) -> str:
         """[sequence, batch, hidden] to the same, or to [1, batch, hidden] when only the first token is wanted."""
         emit = self.emitter
-        key, value = (self._heads(self._dense(x, f"{name}.input", part)) for part in (layer.key, layer.value))
-        asking = self._tokens(x, _ASKING) if first_only else x
-        query = self._heads(self._dense(asking, f"{name}.input", layer.query))
-        if first_only and self.network.relative_bias is not None:
-            mask = self._cut(mask, _ASKING, axis=2)
-        context = self._attention(query, key, value, mask, f"{name}.context", first_only=first_only)
         if first_only:
-            x = self._tokens(x, 1)
+            everything, x = x, self._cut(x, 1, axis=0)
+            query = self._dense(x, f"{name}.input", layer.query)
+            context = self._first_context(everything, query, mask, layer, f"{name}.context")
+        else:
+            parts = (layer.query, layer.key, layer.value)
+            query, key, value = (self._heads(self._dense(x, f"{name}.input", part)) for part in parts)
+            context = self._context(query, key, value, mask, f"{name}.context")
         attended = emit("Add", self._dense(context, f"{name}.context", layer.attention_output), x)
         attended = self._norm(attended, layer.attention_norm, f"{name}.intermediate")
-        inner = self._dense(attended, f"{name}.intermediate", layer.intermediate)
-        inner = self._activate(inner, self.network.activation, f"{name}.activation")
-        out = emit("Add", self._dense(inner, f"{name}.activation", layer.output), attended)
+        out = emit("Add", self._feed_forward(attended, layer, name), attended)
         return self._norm(out, layer.output_norm, self._after(name))
+
+    def _feed_forward(self, x: str, layer: Layer, name: str) -> str:
+        """Both products and the activation between them, which is made and quantized by groups of channels."""
+        emit, found = self.emitter, self.ranges.get(f"{name}.activation")
+        if found is None or not self.grouped or not 1 < len(found.steps) <= len(GROUPS):
+            inner = self._dense(x, f"{name}.intermediate", layer.intermediate)
+            inner = self._activate(inner, self.network.activation, f"{name}.activation")
+            return self._dense(inner, f"{name}.activation", layer.output)
+        groups = []
+        for channels, divisor in found.steps:
+            part = self._dense(x, f"{name}.intermediate", layer.intermediate.columns(channels))
+            part = self._activate(part, self.network.activation)
+            scale = emit.constant(np.float32(found.scale * divisor))
+            groups.append(emit("QuantizeLinear", part, scale, emit.constant(found.zero_point)))
+        return self._product(emit("Concat", *groups, axis=-1), found, layer.output)
 
     def _activate(self, x: str, activation: str, output: str | None = None) -> str:
         operator = OPERATORS[activation]
@@ -233,31 +246,59 @@ class Writer:
             return HIDDEN
         return f"layer.{following}.input" if following < len(self.network.layers) else HEAD_INPUT
 
-    def _attention(self, query: str, key: str, value: str, mask: str, name: str, *, first_only: bool) -> str:
-        """Sequence-first queries, keys and values [sequence, batch, heads, size] to their context, heads merged."""
+    def _context(self, query: str, key: str, value: str, mask: str, name: str) -> str:
+        """Queries, keys and values, [sequence, batch, heads, size], to their context, heads merged."""
         emit = self.emitter
-        alpha = float(1 / np.sqrt(self.network.head_size))
         swap: dict[str, Any] = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
-        scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=alpha, **swap)
-        weights = emit("Softmax", emit("Add", scores, mask), axis=-1)
-        context = emit("FusedMatMul", weights, value, domain=MICROSOFT, transBatchB=1)
-        if first_only:
-            first = self._cut(context, 1, axis=2)
-            # [batch, heads, 1, size] holds the numbers in the wanted order already
-            shape = emit.constant(np.array([1, -1, self.network.hidden], np.int64))
-            return emit("Reshape", first, shape, output=name)
-        context = emit("Transpose", context, perm=[2, 0, 1, 3])
+        scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=self._alpha, **swap)
+        context = emit("Transpose", self._weighed(value, scores, mask), perm=[2, 0, 1, 3])
         return emit("Reshape", context, emit.constant(np.array([0, 0, self.network.hidden], np.int64)), output=name)
+
+    def _first_context(self, x: str, query: str, mask: str, layer: Layer, name: str) -> str:
+        """The context of the first token alone: its query, [1, batch, hidden], to the same.
+
+        No keys and values are made. Taken back through the keys' weights, the query asks the states themselves,
+        [sequence, batch, hidden]; and the mean of values is the value of the mean. The keys' bias would add the same to
+        every score of a query, which changes no weight.
+        """
+        emit, network = self.emitter, self.network
+        by_head = (network.hidden, network.heads, network.head_size)
+        query = emit("Reshape", query, emit.constant(np.array([-1, *by_head[1:]], np.int64)))
+        asking = self._by_head(query, layer.key.weight.reshape(by_head).transpose(1, 2, 0))
+        swap: dict[str, Any] = {"transBatchA": 1, "transB": 1}
+        scores = emit("FusedMatMul", x, asking, domain=MICROSOFT, alpha=self._alpha, **swap)
+        own_mask = emit("Squeeze", self._cut(mask, 1, axis=2), emit.constant(np.array([2], np.int64)))
+        means = self._weighed(x, emit("Transpose", scores, perm=[0, 2, 1]), own_mask)
+        values = self._by_head(means, layer.value.weight.reshape(by_head).transpose(1, 0, 2))
+        merged = emit("Reshape", values, emit.constant(np.array([1, -1, network.hidden], np.int64)))
+        return emit("Add", merged, emit.constant(layer.value.bias), output=name)
+
+    @property
+    def _alpha(self) -> float:
+        return float(1 / np.sqrt(self.network.head_size))
+
+    def _weighed(self, x: str, scores: str, mask: str) -> str:
+        """Means of `x`, [sequence, batch, ...], by scores [batch, ..., sequence]."""
+        weights = self.emitter("Softmax", self.emitter("Add", scores, mask), axis=-1)
+        return self.emitter("FusedMatMul", weights, x, domain=MICROSOFT, transBatchB=1)
+
+    def _by_head(self, x: str, weights: np.ndarray) -> str:
+        """[batch, heads, in] times [heads, in, out], in FP32.
+
+        The first row is added once more, and dropped again: onnxruntime multiplies a single row with another routine,
+        which adds up in another order.
+        """
+        emit = self.emitter
+        rows = emit("Concat", x, self._cut(x, 1, axis=0), axis=0)
+        products = emit("FusedMatMul", rows, emit.constant(weights), domain=MICROSOFT, transBatchA=1)
+        return self._cut(emit("Transpose", products, perm=[1, 0, 2]), -1, axis=0)
 
     def _heads(self, x: str) -> str:
         shape = np.array([0, 0, self.network.heads, self.network.head_size], np.int64)
         return self.emitter("Reshape", x, self.emitter.constant(shape))
 
-    def _tokens(self, x: str, count: int) -> str:
-        """The first `count` tokens of [sequence, batch, hidden]."""
-        return self._cut(x, count, axis=0)
-
     def _cut(self, x: str, count: int, axis: int) -> str:
+        """The first `count`, or all but the last `-count`."""
         start, end, along = (self.emitter.constant(np.array([n], np.int64)) for n in (0, count, axis))
         return self.emitter("Slice", x, start, end, along)
 
@@ -292,15 +333,18 @@ class Writer:
 
     def _dense(self, x: str, observed: str, dense: Dense, output: str | None = None) -> str:
         """X · weight + bias, in INT8 when the range of what it reads is known."""
-        emit = self.emitter
         if observed not in self.ranges:
             return self._plain(x, dense, output)
         found = self.ranges[observed]
+        return self._product(self._quantize(x, found), found, dense, output)
+
+    def _product(self, codes_of_x: str, found: Range, dense: Dense, output: str | None = None) -> str:
+        """The same of the codes of X."""
+        emit = self.emitter
         scale, zero_point = emit.constant(found.scale), emit.constant(found.zero_point)
         weight = dense.weight if found.divisors is None else dense.weight * found.divisors[:, None]
         codes, scales = by_column(weight, self.weight_limit)
         rest = [emit.constant(codes), scale, emit.constant(scales), zero_point, "", emit.constant(dense.bias)]
-        codes_of_x = self._quantize(x, found)
         return emit("MatMulIntegerToFloat", codes_of_x, *rest, domain=MICROSOFT, output=output)
 
     def _plain(self, x: str, dense: Dense, output: str | None = None) -> str:

@@ -18,6 +18,14 @@ class Dense:
     weight: np.ndarray
     bias: np.ndarray
 
+    def columns(self, chosen: slice | np.ndarray) -> Dense:
+        """What gives only these channels."""
+        return Dense(self.weight[:, chosen], self.bias[chosen])
+
+    def rows(self, chosen: np.ndarray) -> Dense:
+        """What reads only these channels."""
+        return Dense(self.weight[chosen], self.bias)
+
 
 @dataclass(frozen=True, eq=False)
 class Norm:

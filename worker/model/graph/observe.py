@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from worker.cpu import usable_cores
 from worker.model.graph.builder import Writer, product_inputs
-from worker.model.graph.quantize import WEIGHT_LIMIT, Range, equalized
+from worker.model.graph.quantize import GROUPS, WEIGHT_LIMIT, Range, equalized
 from worker.model.session import feeds, open_session
 
 if TYPE_CHECKING:
@@ -48,8 +48,11 @@ class Observed:
         return {name: Range(float(self.low[name].min()), float(self.high[name].max())) for name in self.low}
 
     def equalized(self) -> dict[str, Range]:
-        """With channels brought nearer to one size."""
-        return {name: equalized(self.low[name], self.high[name]) for name in self.low}
+        """With channels brought nearer to one size; those between two feed-forward products by groups."""
+        return {
+            name: equalized(self.low[name], self.high[name], GROUPS if name.endswith(".activation") else ())
+            for name in self.low
+        }
 
 
 def observe(

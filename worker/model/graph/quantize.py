@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Full range; the reduced one keeps two products of a pair within 16 bits, where the CPU adds pairs with saturation.
 WEIGHT_LIMIT = 127
@@ -16,6 +20,11 @@ REDUCED_WEIGHT_LIMIT = 63
 _EQUALIZED = 0.7
 _LEAST = 1e-3
 """Of the largest channel: those that hardly move count as this large."""
+
+GROUPS = (1 / 2, 15 / 32, 1 / 32)
+"""Shares of the channels between two feed-forward products, from the smallest up: each group is a product with a scale
+of its own, so that no channel is divided by itself. With the largest apart, as little is lost as with a divisor each.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,15 +52,27 @@ class Range:
         """The code of 0.0."""
         return np.uint8(np.clip(round(-min(self.low, 0.0) / float(self.scale)), 0, 255))
 
+    @property
+    def steps(self) -> list[tuple[slice, np.float32]]:
+        """Neighbouring channels with one divisor, and it; nothing without divisors."""
+        if self.divisors is None:
+            return []
+        starts = [0, *(np.flatnonzero(np.diff(self.divisors)) + 1).tolist()]
+        ends = [*starts[1:], len(self.divisors)]
+        return [(slice(start, end), self.divisors[start]) for start, end in zip(starts, ends, strict=True)]
 
-def equalized(low: np.ndarray, high: np.ndarray) -> Range:
+
+def equalized(low: np.ndarray, high: np.ndarray, groups: Sequence[float] = ()) -> Range:
     """The range of an activation whose channels, with these extremes, are brought nearer to one size.
 
     A few channels of an encoder are ten times as large as the others, which under one scale for all are left with few
-    codes.
+    codes. `groups` are shares of the channels, from the smallest up, that have one divisor, that of the largest in it.
     """
     size = np.maximum(np.abs(low), np.abs(high)).astype(np.float64)
     size = np.maximum(size, max(_LEAST * size.max(), 1e-8))
+    ends = np.rint(np.cumsum(groups) * len(size)).astype(int)
+    for group in np.split(np.argsort(size, kind="stable"), ends[:-1]) if len(groups) else ():
+        size[group] = size[group].max(initial=0)
     divisors = ((size / np.median(size)) ** _EQUALIZED).astype(np.float32)
     return Range(float((low / divisors).min()), float((high / divisors).max()), divisors)
 

@@ -48,6 +48,8 @@ class Switched:
 
 
 class _Switching(Writer):
+    grouped = False
+
     def _dense(self, x: str, observed: str, dense: Dense, output: str | None = None) -> str:
         return self._either(
             observed, lambda: super(_Switching, self)._dense(x, observed, dense), lambda: self._plain(x, dense), output

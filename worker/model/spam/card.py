@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.model.bundle import Bundle
-    from worker.model.manifest import Evaluation, Figures
+    from worker.model.manifest import EarlyExit, Evaluation, Figures
 
 DATA = (
     Source(name="SMS Spam Collection (UCI)", licence="CC-BY-4.0", credit="T. A. Almeida and J. M. Gómez Hidalgo, 2011"),
@@ -63,7 +63,7 @@ None of the collections' texts is part of this bundle.
 """
 
 AGREEMENT = 0.9995
-"""The share of the validation texts and their variants that are to keep their label with exits, in every channel.
+"""The share of the validation texts and their variants that are to keep each label with exits, in every channel.
 
 Even if all layers said a logit more or less, as `making` has it.
 """
@@ -111,11 +111,12 @@ Apache-2.0; sources and attributions are in `NOTICE`.
 
 _LEAVING = """\
 A message leaves after layer {early_exit.layer} of {early_exit.layers} where a second head there is sure: the likelier
-of its labels has a probability of at least {early_exit.threshold:.4f} at the temperature {early_exit.temperature:g}.
-Its scores are those of that head. The threshold is the smallest with which in every channel {agreement:.2%} of the
-validation texts, and of variants of them as training makes them, keep the label that all layers give them, even if
-these said a logit more or less. As they are, {early_exit.agreement:.2%} of {early_exit.texts} keep it, and
-{early_exit.left:.1%} leave. `model.early_exit = "off"` in the settings computes all layers for every message.
+of its labels has a probability of at least {early_exit.threshold:.4f}{of_labels} at the temperature
+{early_exit.temperature:g}. Its scores are those of that head. The threshold of a label is the smallest with which in
+every channel {agreement:.2%} of the validation texts that this head gives it, and of variants of them as training makes
+them, get it from all layers, too, even if these said a logit more or less. As they are, {early_exit.agreement:.2%} of
+{early_exit.texts} keep their label, and {early_exit.left:.1%} leave. `model.early_exit = "off"` in the settings
+computes all layers for every message.
 
 """
 _EXITS = """ INT8 and FP32
@@ -123,11 +124,15 @@ compute all layers; INT8, exits is what is served by default, and its agreement 
 many messages needed no more than {early_exit.layer} layers."""
 
 
+def _of_labels(early: EarlyExit) -> str:
+    return "".join(f" ({least:.4f} where it is {label})" for label, least in early.thresholds.items())
+
+
 def card(bundle: Bundle) -> str:
     """The model card of a bundle, README.md."""
-    manifest = bundle.manifest
+    manifest, early = bundle.manifest, bundle.manifest.early_exit
     leaving, exits = (
-        "" if manifest.early_exit is None else text.format(early_exit=manifest.early_exit, agreement=AGREEMENT)
+        "" if early is None else text.format(early_exit=early, agreement=AGREEMENT, of_labels=_of_labels(early))
         for text in (_LEAVING, _EXITS)
     )
     return _CARD.format(

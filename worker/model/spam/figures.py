@@ -15,7 +15,7 @@ from worker.pipeline import interpret
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.model.evaluation.early_exit import Heads
+    from worker.model.evaluation.early_exit import Heads, Threshold
 
 _DIGITS = 4
 _THRESHOLDS = np.round(np.arange(0.3, 0.91, 0.01), 2)
@@ -62,7 +62,7 @@ def evaluation(
     )
 
 
-def with_exits(both: Heads, threshold: float, truth: np.ndarray, thresholds: dict[int, float]) -> WithExits:
+def with_exits(both: Heads, threshold: Threshold, truth: np.ndarray, thresholds: dict[int, float]) -> WithExits:
     """What is served where texts leave from `threshold` on; `thresholds` of the labels by their ids."""
     scores = both.scores(threshold)
     return WithExits(

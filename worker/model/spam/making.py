@@ -114,20 +114,22 @@ def _calibrated(tried: _Measured, temperature: float, threshold: float) -> Early
     shifted = np.concatenate([tried.quantized + shift for shift in shifts])
     thresholds, alike = {"spam": threshold}, (temperature, temperature)
     held = heads(LABELS, thresholds, (np.concatenate([tried.early] * len(shifts)), shifted), alike)
-    surest = held.threshold(spam_card.AGREEMENT, tried.channels * len(shifts))
+    surest = held.by_label(spam_card.AGREEMENT, tried.channels * len(shifts))
     if surest is None:
         raise BundleError("No validation text may leave early: train the early head longer.")
     both = heads(LABELS, thresholds, (tried.early, tried.quantized), alike)
     left = both.left(surest)
     own = _as_sure(tried.early[left], both.last[left], tried.weights[left])
     both = heads(LABELS, thresholds, (tried.early, tried.quantized), (own, temperature))
-    exit_threshold = float(both.early.max(axis=1)[left].min())
+    likeliest = both.early.argmax(axis=1)
+    least = np.array([both.early.max(axis=1)[left & (likeliest == label)].min() for label in range(len(LABELS))])
     return EarlyExit(
         layer=EXIT_LAYER,
         layers=LAYERS,
         temperature=own,
-        threshold=exit_threshold,
-        agreement=round(float(both.same(exit_threshold).mean()), 4),
+        threshold=float(least.max()),
+        thresholds={label: float(each) for label, each in zip(LABELS, least, strict=True) if each < least.max()},
+        agreement=round(float(both.same(least).mean()), 4),
         left=round(float(left.mean()), 4),
         texts=len(tried.truth),
     )
@@ -270,7 +272,7 @@ def _evaluation(channel: str, test: _Measured, chosen: np.ndarray, decision: Dec
         (test.early[chosen], test.quantized[chosen]),
         (early_exit.temperature, decision.temperature),
     )
-    exits = with_exits(both, early_exit.threshold, truth, {1: decision.threshold})
+    exits = with_exits(both, np.array(early_exit.least(LABELS)), truth, {1: decision.threshold})
     return found.model_copy(update={"early_exit": exits})
 
 

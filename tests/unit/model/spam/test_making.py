@@ -25,17 +25,20 @@ def measured(early, last, channels=None):
 def test_a_text_leaves_where_no_text_as_sure_differs_or_nearly_does():
     """0.5 is a logit of 0: an early 4 whose last is 0.6 keeps its label, but within a logit of the other."""
     found = making._calibrated(measured([6, 5.5, 5, 4, -7], [6, 5.5, 5, 0.6, -7]), 1.0, 0.5)
-    sure = softmax(np.array([[0.0, each] for each in (5, 4)]), found.temperature).max(axis=1)
-    assert sure[1] < found.threshold <= sure[0] + 1e-6
+    sure = softmax(np.array([[0.0, each] for each in (5, 4, 7)]), found.temperature).max(axis=1)
+    ham, spam = found.least(("ham", "spam"))
+    assert sure[1] < spam <= sure[0] + 1e-6
+    assert spam < ham <= sure[2] + 1e-6
+    assert (found.threshold, found.thresholds) == (ham, {"spam": spam})
     assert (found.left, found.agreement, found.texts) == (0.8, 1.0, 5)
     assert (found.layer, found.layers) == (2, 6)
 
 
 def test_every_channel_counts_by_itself():
     """One mistake among a few comments is too many, whatever the mails say."""
-    early, last = [3.0] * 4000 + [5.0, 4.0], [3.0] * 4000 + [5.0, -4.0]
-    found = making._calibrated(measured(early, last, ["mails"] * 4000 + ["comments"] * 2), 1.0, 0.5)
-    assert found.left == round(1 / 4002, 4)
+    early, last = [3.0] * 4000 + [5.0, 4.0, -3.0], [3.0] * 4000 + [5.0, -4.0, -3.0]
+    found = making._calibrated(measured(early, last, ["mails"] * 4000 + ["comments"] * 3), 1.0, 0.5)
+    assert found.left == round(2 / 4003, 4)
 
 
 def test_texts_that_leave_are_as_sure_as_all_layers_are():

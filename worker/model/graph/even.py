@@ -1,0 +1,57 @@
+"""The same network with channels rescaled and reordered, so that fewer of them are divided before they are quantized.
+
+The product that makes an activation can take the division over, as long as nothing but a mean lies between: so it is
+with values and their context. Where an activation function is between, as in the feed-forward, channels with one
+divisor can stand side by side and be quantized with a scale of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worker.model.graph.layers import Dense
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.model.graph.layers import Layer, Network
+    from worker.model.graph.quantize import Range
+
+
+def evened(network: Network, ranges: Mapping[str, Range]) -> tuple[Network, dict[str, Range]]:
+    """The same function, and the ranges of its activations, by the names of `builder.product_inputs`.
+
+    No context has divisors then, and equal ones of a feed-forward's activation are neighbours.
+    """
+    layers, found = list(network.layers), dict(ranges)
+    for i in range(len(layers)):
+        context, activation = f"layer.{i}.context", f"layer.{i}.activation"
+        if context in found:
+            layers[i], found[context] = _with_even_context(layers[i], found[context])
+        if activation in found:
+            layers[i], found[activation] = _with_sorted_channels(layers[i], found[activation])
+    return replace(network, layers=tuple(layers)), found
+
+
+def _with_even_context(layer: Layer, context: Range) -> tuple[Layer, Range]:
+    divisors = context.divisors
+    if divisors is None:
+        return layer, context
+    value, output = layer.value, layer.attention_output
+    layer = replace(
+        layer,
+        value=Dense(value.weight / divisors, value.bias / divisors),
+        attention_output=Dense(output.weight * divisors[:, None], output.bias),
+    )
+    return layer, replace(context, divisors=None)
+
+
+def _with_sorted_channels(layer: Layer, activation: Range) -> tuple[Layer, Range]:
+    if activation.divisors is None:
+        return layer, activation
+    order = np.argsort(activation.divisors, kind="stable")
+    layer = replace(layer, intermediate=layer.intermediate.columns(order), output=layer.output.rows(order))
+    return layer, replace(activation, divisors=activation.divisors[order])
