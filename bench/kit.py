@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import random
@@ -21,6 +22,7 @@ import orjson
 from worker.broker.ports import free_port
 from worker.capacity.machine import cpu
 from worker.demo import corpus
+from worker.model import graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +35,7 @@ __all__ = [
     "bundle",
     "cpu_seconds",
     "free_port",
+    "graph_version",
     "kafka",
     "machine",
     "quantile",
@@ -45,6 +48,7 @@ __all__ = [
 RESULTS = Path(__file__).parent / "results"
 MADE = Path(__file__).parent.parent / "build" / "bench"
 """Bundles with random weights, which take a while to make."""
+GRAPH = Path(graph.__file__).parent
 RANDOM = "random-"
 NO_CACHE = {"cache__max_bytes": 0}
 """Texts come again in benchmarks, because there are fewer of them than messages: their answers must not be kept."""
@@ -102,7 +106,7 @@ def bundle(name: str) -> str:
     """
     if not name.startswith(RANDOM):
         return name
-    folder = MADE / name
+    folder = MADE / f"{name}.{graph_version()}"
     if not (folder / "bundle.json").exists():
         from worker.model import random_bundle  # needs onnx
 
@@ -110,6 +114,14 @@ def bundle(name: str) -> str:
         _, size, *more = name.split("-")
         random_bundle.write(folder, size, exit_layer=2 if more == ["exit"] else None)
     return str(folder)
+
+
+def graph_version() -> str:
+    """What changes with how graphs are written: none that was made before such a change is measured after it."""
+    digest = hashlib.sha256()
+    for path in sorted(GRAPH.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def settings(assignments: Sequence[str]) -> dict[str, object]:

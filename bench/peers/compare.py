@@ -98,15 +98,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="at least 5 for figures to quote")
     parser.add_argument("--only", nargs="+", choices=[peer.name for peer in PEERS], help="beside Winnow itself")
     parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument(
+        "--bundle", choices=models.BUNDLES, default=models.RANDOM, help="random weights, or the default bundle's"
+    )
     parser.add_argument("--name", default="peers", help="of the results file")
     options = parser.parse_args()
     texts = kit.texts(options.messages, options.texts)
     wanted = {REFERENCE, *(options.only or [peer.name for peer in PEERS])}
     comparison = Comparison([peer for peer in PEERS if peer.name in wanted])
-    folder = models.obtain()
+    folder = models.obtain(options.bundle)
     comparison.set_up()
     conditions = kit.machine() | {
-        "bundle": "DistilBERT of base size, random weights",
+        "bundle": options.bundle,
         "messages": options.messages,
         "seconds": options.seconds,
         "texts": [path.parent.name for path in options.texts] or ["demo"],

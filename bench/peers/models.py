@@ -1,7 +1,8 @@
-"""The one network of the comparison, as each peer reads it: a base-size DistilBERT with random weights.
+"""The network of the comparison, as each peer reads it.
 
-Winnow gets its bundle; the others what `torch.onnx.export` makes of the same tensors, and that after
-`quantize_dynamic`: the way most people take. Needs the extra `train`.
+A base-size DistilBERT with random weights, or the default bundle with the weights that it serves. Winnow gets its
+bundle; the others what `torch.onnx.export` makes of the same tensors, and that after `quantize_dynamic`: the way most
+people take. Needs the extra `train`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 import orjson
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from bench import kit
 from bench.graphs import export
 from bench.peers.peer import HOME, MAX_LENGTH
+from bench.peers.weights import tensors
+from worker.model import bundle as bundles
 from worker.model import random_bundle
+from worker.model.graph.architectures.families import EARLY_EXIT_LAYER
 from worker.model.spam.making import DEFAULT
 
 if TYPE_CHECKING:
@@ -23,51 +28,67 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel
 
+    from bench.peers.weights import Tensors
+
 MODELS = HOME / "models"
+RANDOM = "random-base"
+BUNDLES = (RANDOM, "default")
 BUNDLE, FP32, INT8 = "bundle", "fp32", "int8"
 """Folders under `MODELS`."""
 SPARK, BENTO = "spark", "bento"
 MASKED = -1e9
 
 
-def obtain() -> Path:
-    """The folder with all of them; made once."""
-    if not (MODELS / BENTO / "model.onnx").exists():
-        draft = MODELS.with_name("models.draft")
+def obtain(bundle: str) -> Path:
+    """The folder with all of them, of `random-base` or `default`; made once."""
+    version = kit.graph_version() if bundle == RANDOM else bundles.load(DEFAULT).digest
+    folder = MODELS / f"{bundle}.{version}"
+    if not (folder / BENTO / "model.onnx").exists():
+        print("Making the models of the comparison, once.", flush=True)
+        draft = MODELS / "draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        _make(draft)
-        draft.rename(MODELS)
-    return MODELS
+        _make(draft, *(_random(draft) if bundle == RANDOM else _default(draft)))
+        draft.rename(folder)
+    return folder
 
 
-def _make(out: Path) -> None:
-    print("Making the models of the comparison, once.", flush=True)
-    config = random_bundle.random_config("base")
+def _random(out: Path) -> tuple[dict[str, Any], Tensors]:
     random_bundle.write(out / BUNDLE, "base")
+    config = random_bundle.random_config("base")
+    return config, random_bundle.random_checkpoint(config)
+
+
+def _default(out: Path) -> tuple[dict[str, Any], Tensors]:
+    shutil.copytree(DEFAULT, out / BUNDLE)
+    config = orjson.loads((DEFAULT / bundles.CONFIG).read_bytes())
+    config.pop(EARLY_EXIT_LAYER, None)
+    return config, tensors(bundles.load(DEFAULT))
+
+
+def _make(out: Path, config: dict[str, Any], checkpoint: Tensors) -> None:
     tokenizer = (DEFAULT / "tokenizer.json").read_bytes()
     for name in (FP32, INT8, BENTO):
         (out / name).mkdir()
         (out / name / "tokenizer.json").write_bytes(tokenizer)
         (out / name / "config.json").write_bytes(orjson.dumps(config))
     plain = out / FP32 / "model.onnx"
-    model = _network(config)
+    model = _network(config, checkpoint)
     export(model, "sequence", plain)
     quantize_dynamic(plain, out / INT8 / "model.onnx", weight_type=QuantType.QInt8)
     _spark(out, tokenizer, list(config["id2label"].values()))
     _bento(out, model)
 
 
-def _network(config: dict[str, Any]) -> PreTrainedModel:
-    """`transformers`' own network with the tensors of the bundle."""
+def _network(config: dict[str, Any], checkpoint: Tensors) -> PreTrainedModel:
+    """`transformers`' own network with these tensors."""
     import torch
     import transformers
 
     model = transformers.DistilBertForSequenceClassification(
         transformers.DistilBertConfig(**config, attn_implementation="eager")
     )
-    tensors = {name: torch.from_numpy(array) for name, array in random_bundle.random_checkpoint(config).items()}
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.items()})
     return model.eval()
 
 

@@ -18,14 +18,17 @@ def open_classifier(bundle: str) -> Callable[[Sequence[str]], list[dict[str, Any
     """A function from texts to their labels and scores; one thread runs it."""
     if bundle == STUB:
         return lambda texts: [{"label": "ham", "score": 0.9}] * len(texts)
-    from worker.pipeline.infer import OnnxModel
+    from worker.pipeline.infer import OnnxModel, StagedModel
     from worker.pipeline.interpret import SingleLabel
     from worker.pipeline.tokenization import TextTokenizer
 
     folder = Path(bundle)
     config = orjson.loads((folder / "config.json").read_bytes())
     tokenizer = TextTokenizer((folder / "tokenizer.json").read_text("utf-8"), config["max_position_embeddings"])
-    model = OnnxModel(str(folder / "model.onnx"), config["pad_token_id"])
+    whole, early, rest = (str(folder / name) for name in ("model.onnx", "early.onnx", "rest.onnx"))
+    pad = config["pad_token_id"]
+    # A bundle in two stages answers with all layers here.
+    model = StagedModel(early, rest, pad) if Path(early).exists() else OnnxModel(whole, pad)
     says = SingleLabel(list(config["id2label"].values()), 1.0, {})
 
     def classify(texts: Sequence[str]) -> list[dict[str, Any]]:
