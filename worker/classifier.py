@@ -5,14 +5,15 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-import numpy as np
 import onnxruntime
 
+from worker.pipeline.interpret import sure
 from worker.pipeline.messages import Partial, Unsure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from worker.pipeline.batches import Item
@@ -51,12 +52,12 @@ class EarlyHead(NamedTuple):
 
     interpret: Interpreter
     """What its logits mean."""
-    thresholds: NDArray[np.float64]
+    least: NDArray[np.float64]
     """The least score of its likeliest label with which a text goes no further, [labels]."""
 
     def sure(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which texts go no further, [texts], by their scores [texts, labels]."""
-        return np.asarray(scores.max(axis=1) >= self.thresholds[scores.argmax(axis=1)])
+        return sure(scores, self.least)
 
 
 class EarlyExitClassifier(OnnxClassifier):

@@ -51,8 +51,8 @@ def early_head(parts: Parts) -> EarlyHead | None:
     """When and how texts are answered before the last layer; None where none is."""
     if parts.early is None:
         return None
-    thresholds = np.array(parts.early.least(parts.bundle.labels))
-    return EarlyHead(_labels(parts, parts.early.temperature, parts.early.layer), thresholds)
+    least = np.array(parts.early.least(parts.bundle.labels))
+    return EarlyHead(_labels(parts, parts.early.temperature, parts.early.layer), least)
 
 
 def _single_label(parts: Parts) -> SingleLabel:

@@ -101,9 +101,10 @@ def main() -> None:
     parser.add_argument(
         "--bundle", choices=models.BUNDLES, default=models.RANDOM, help="random weights, or the default bundle's"
     )
-    parser.add_argument("--name", default="peers", help="of the results file")
+    parser.add_argument("--name", help="of the results file (peers, or peers-default)")
     options = parser.parse_args()
-    texts = kit.texts(options.messages, options.texts)
+    name = options.name or ("peers" if options.bundle == models.RANDOM else f"peers-{options.bundle}")
+    texts = models.read_whole(kit.texts(options.messages, options.texts), options.bundle)
     wanted = {REFERENCE, *(options.only or [peer.name for peer in PEERS])}
     comparison = Comparison([peer for peer in PEERS if peer.name in wanted])
     folder = models.obtain(options.bundle)
@@ -119,7 +120,7 @@ def main() -> None:
             comparison.round(number, broker, folder, texts, options.seconds)
         if options.faults:
             comparison.try_faults(broker, folder)
-    kit.save(options.name, conditions, comparison.figures())
+    kit.save(name, conditions, comparison.figures())
 
 
 if __name__ == "__main__":

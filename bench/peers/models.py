@@ -20,6 +20,7 @@ from bench.peers.peer import HOME, MAX_LENGTH
 from bench.peers.weights import tensors
 from worker.model import bundle as bundles
 from worker.model import random_bundle
+from worker.model.assemble import Encode
 from worker.model.graph.architectures.families import EARLY_EXIT_LAYER
 from worker.model.spam.making import DEFAULT
 
@@ -51,6 +52,19 @@ def obtain(bundle: str) -> Path:
         _make(draft, *(_random(draft) if bundle == RANDOM else _default(draft)))
         draft.rename(folder)
     return folder
+
+
+def read_whole(texts: list[str], bundle: str) -> list[str]:
+    """The texts that Winnow reads to their end: the default bundle cuts them earlier than the peers do."""
+    if bundle == RANDOM:
+        return texts
+    default = bundles.load(DEFAULT)
+    rows = Encode(default.tokenizer_json.encode(), default.manifest.max_length + 1)(texts)
+    whole = [text for text, row in zip(texts, rows, strict=True) if len(row) <= default.manifest.max_length]
+    print(
+        f"{len(texts) - len(whole)} of {len(texts)} texts are longer than the bundle reads, and left out.", flush=True
+    )
+    return whole
 
 
 def _random(out: Path) -> tuple[dict[str, Any], Tensors]:

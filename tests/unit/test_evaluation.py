@@ -42,7 +42,8 @@ def relabelled(folder, labels, thresholds):
     files = {name: (folder / name).read_bytes() for name in loaded.manifest.files} | {
         bundles.CONFIG: orjson.dumps(config)
     }
-    kept = loaded.manifest.model_dump(mode="json", exclude={"files": True, "reference": True, "early_exit": {"thresholds"}})
+    of_labels = {"files": True, "reference": True, "early_exit": {"thresholds"}}
+    kept = loaded.manifest.model_dump(mode="json", exclude=of_labels)
     bundles.replace(folder, files, kept | {"thresholds": thresholds})
     return folder
 

@@ -201,6 +201,7 @@ def digest_of(manifest: Manifest) -> str:
     """SHA-256 over the files' digests and the deciding fields, in canonical JSON; probes and figures are left out."""
     deciding = manifest.model_dump(mode="json", include=_DECIDING | {"files"})
     if manifest.early_exit is not None:
+        # Without what is as it is by default: digests of bundles that came before a field stay what they are.
         deciding["early_exit"] = manifest.early_exit.model_dump(
             mode="json", include=_DECIDING_EXIT, exclude_defaults=True
         )

@@ -21,9 +21,12 @@ def check(manifest: Manifest, labels: tuple[str, ...]) -> None:
     _check_exit(manifest)
     _check_reference(manifest, labels)
     early = {} if manifest.early_exit is None else manifest.early_exit.thresholds
-    for label in (*manifest.thresholds, *early):
-        if label not in labels:
-            raise BundleError(f"{MANIFEST} has a threshold for {label!r}, which config.json does not name: correct it.")
+    for field, thresholds in (("thresholds", manifest.thresholds), ("early_exit.thresholds", early)):
+        for label in thresholds:
+            if label not in labels:
+                raise BundleError(
+                    f"{MANIFEST} names {label!r} in {field}, which config.json does not name: correct it."
+                )
     for probe in manifest.probes:
         count = len(probe.logits)
         if count % len(labels) if manifest.task == "token" else count != len(labels):

@@ -6,7 +6,7 @@ The two steps are apart because the windows of a long text are combined between 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -55,6 +55,11 @@ def sigmoid(logits: NDArray[np.floating], temperature: float = 1.0) -> NDArray[n
     # The exponent is never positive, so nothing overflows.
     small = np.exp(-np.abs(scaled))
     return np.where(scaled >= 0, 1.0, small) / (1.0 + small)
+
+
+def sure(scores: NDArray[np.floating[Any]], least: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether the likeliest label of each row of [rows, labels] reaches what is asked of it, [labels]; [rows]."""
+    return np.asarray(scores.max(axis=1) >= least[scores.argmax(axis=1)])
 
 
 def decide(

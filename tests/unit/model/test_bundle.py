@@ -168,7 +168,7 @@ def test_external_data_is_refused(tmp_path):
         ({"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ({"temperature": 0}, "temperature: Input should be greater than 0"),
         ({"thresholds": {"spam": 1.5}}, "thresholds.spam: Input should be less than or equal to 1"),
-        ({"thresholds": {"eggs": 0.5}}, "a threshold for 'eggs', which config.json does not name"),
+        ({"thresholds": {"eggs": 0.5}}, "names 'eggs' in thresholds, which config.json does not name"),
         ({"probes": []}, "probes: "),
         ({"probes": [{"text": "a", "logits": [1.0]}]}, "a probe with 1 logits for 2 labels"),
         ({"reference": {"texts": 0, "labels": {}, "scores": {}}}, "reference.texts: Input should be greater than 0"),

@@ -1,5 +1,7 @@
 """A bundle with early exit holds two graphs in place of one, and is checked like any other."""
 
+import hashlib
+
 import numpy as np
 import orjson
 import pytest
@@ -101,7 +103,7 @@ def changed(staged, **change):
         ({"early_exit": EXIT.model_dump() | {"thresholds": {"spam": -1}}}, "early_exit.thresholds.spam: Input should"),
         (
             {"early_exit": EXIT.model_dump() | {"thresholds": {"eggs": 0.9}}},
-            "a threshold for 'eggs', which config.json",
+            "names 'eggs' in early_exit.thresholds, which config",
         ),
         ({"early_exit": EXIT.model_dump() | {"surprise": 1}}, "early_exit.surprise: Extra inputs are not permitted"),
         ({"early_exit": None}, "must give the digests of model.onnx, tokenizer.json, config.json"),
@@ -128,6 +130,16 @@ def test_the_digest_covers_when_a_text_leaves_and_no_figure(staged):
     assert digest(agreement=0.5, left=0.1, texts=7) == staged.sha256
     others = [digest(threshold=0.91), digest(temperature=1.3), digest(layer=3), digest(layers=7)]
     assert len({staged.sha256, *others, digest(thresholds={"spam": 0.91})}) == 6
+
+
+def test_a_digest_is_what_it_was_before_a_label_could_have_a_threshold_of_its_own(staged):
+    deciding = {
+        "files": staged.manifest.files,
+        "early_exit": {"layer": 2, "layers": 6, "temperature": 1.2, "threshold": 0.9},
+        **{name: getattr(staged.manifest, name) for name in ("format", "task", "activation", "temperature")},
+        **{name: getattr(staged.manifest, name) for name in ("thresholds", "max_length", "pad_id")},
+    }
+    assert staged.sha256 == hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def test_every_label_has_a_threshold_to_leave_with():

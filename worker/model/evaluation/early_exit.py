@@ -10,7 +10,7 @@ import numpy as np
 
 from worker.model.evaluation.calibration import fit_temperature
 from worker.model.manifest import EarlyExit
-from worker.pipeline.interpret import decide, softmax
+from worker.pipeline.interpret import decide, softmax, sure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,8 +42,7 @@ class Heads:
 
     def left(self, threshold: Threshold) -> np.ndarray:
         """Whether each text leaves early, [texts]."""
-        least = np.broadcast_to(threshold, len(self.labels))
-        return np.asarray(self.early.max(axis=1) >= least[self.early.argmax(axis=1)])
+        return sure(self.early, np.broadcast_to(threshold, len(self.labels)))
 
     def scores(self, threshold: Threshold) -> np.ndarray:
         """What is served, [texts, labels]: of texts that leave the early head's."""
@@ -64,19 +63,17 @@ class Heads:
         leave = sure[sure > bound]
         return float(leave.min()) if leave.size else None
 
-    def by_label(self, agreement: float, kinds: Sequence[str]) -> np.ndarray | None:
-        """The smallest of each label with which that share of the texts of each kind keep it, [labels].
+    def by_label(self, agreement: float, kinds: Sequence[str]) -> list[float | None]:
+        """The smallest of each label with which that share of the texts of each kind keep it.
 
         That is of the texts that the early head gives the label to: there have to be many of every kind.
-        None: with some label no text may leave.
+        None: with this label no text may leave.
         """
-        likeliest, of_kind = self.early.argmax(axis=1), np.array(kinds)
-        found = [
-            self._of(likeliest == label).threshold(agreement, of_kind[likeliest == label].tolist())
-            for label in range(len(self.labels))
-            if (likeliest == label).any()
-        ]
-        return None if None in found or len(found) < len(self.labels) else np.array(found, float)
+        return [self._by_label(label, agreement, np.array(kinds)) for label in range(len(self.labels))]
+
+    def _by_label(self, label: int, agreement: float, kinds: np.ndarray) -> float | None:
+        likeliest = self.early.argmax(axis=1) == label
+        return self._of(likeliest).threshold(agreement, kinds[likeliest].tolist()) if likeliest.any() else None
 
     def _of(self, chosen: np.ndarray) -> Heads:
         return Heads(self.labels, self.thresholds, self.early[chosen], self.last[chosen])

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper
 from worker.model.graph.activations import OPERATORS
 from worker.model.graph.emitter import MICROSOFT, Emitter
 from worker.model.graph.even import evened
-from worker.model.graph.quantize import GROUPS, WEIGHT_LIMIT, by_column, by_row
+from worker.model.graph.quantize import WEIGHT_LIMIT, by_column, by_row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,7 +95,8 @@ class Writer:
         int8_words: bool,
         stage: Stage = "whole",
     ) -> None:
-        self.network, self.ranges = evened(network, ranges)
+        self.network = network
+        self.ranges = ranges
         self.stage = stage
         self.int8_words = int8_words
         self.weight_limit = weight_limit
@@ -208,6 +209,7 @@ class Writer:
     def _layer(self, x: str, mask: str, layer: Layer, name: str, *, first_only: bool) -> str:
         """[sequence, batch, hidden] to the same, or to [1, batch, hidden] when only the first token is wanted."""
         emit = self.emitter
+        layer, self.ranges = evened(layer, name, self.ranges)
         if first_only:
             everything, x = x, self._cut(x, 1, axis=0)
             query = self._dense(x, f"{name}.input", layer.query)
@@ -224,7 +226,7 @@ class Writer:
     def _feed_forward(self, x: str, layer: Layer, name: str) -> str:
         """Both products and the activation between them, which is made and quantized by groups of channels."""
         emit, found = self.emitter, self.ranges.get(f"{name}.activation")
-        if found is None or not self.grouped or not 1 < len(found.steps) <= len(GROUPS):
+        if found is None or not self.grouped or len(found.steps) < 2:
             inner = self._dense(x, f"{name}.intermediate", layer.intermediate)
             inner = self._activate(inner, self.network.activation, f"{name}.activation")
             return self._dense(inner, f"{name}.activation", layer.output)
@@ -267,8 +269,9 @@ class Writer:
         asking = self._by_head(query, layer.key.weight.reshape(by_head).transpose(1, 2, 0))
         swap: dict[str, Any] = {"transBatchA": 1, "transB": 1}
         scores = emit("FusedMatMul", x, asking, domain=MICROSOFT, alpha=self._alpha, **swap)
-        own_mask = emit("Squeeze", self._cut(mask, 1, axis=2), emit.constant(np.array([2], np.int64)))
-        means = self._weighed(x, emit("Transpose", scores, perm=[0, 2, 1]), own_mask)
+        mask = mask if network.relative_bias is None else self._cut(mask, 1, axis=2)
+        mask = emit("Squeeze", mask, emit.constant(np.array([2], np.int64)))
+        means = self._weighed(x, self._several(emit("Transpose", scores, perm=[0, 2, 1])), mask)
         values = self._by_head(means, layer.value.weight.reshape(by_head).transpose(1, 0, 2))
         merged = emit("Reshape", values, emit.constant(np.array([1, -1, network.hidden], np.int64)))
         return emit("Add", merged, emit.constant(layer.value.bias), output=name)
@@ -282,13 +285,22 @@ class Writer:
         weights = self.emitter("Softmax", self.emitter("Add", scores, mask), axis=-1)
         return self.emitter("FusedMatMul", weights, x, domain=MICROSOFT, transBatchB=1)
 
+    def _several(self, scores: str) -> str:
+        """Scores [batch, heads, sequence], twice where there is one head.
+
+        onnxruntime multiplies a single row with another routine, which adds up in an order that depends on its length,
+        here the padded one. Of the two equal means that come of it, `_by_head` reads the first.
+        """
+        return scores if self.network.heads > 1 else self.emitter("Concat", scores, scores, axis=1)
+
     def _by_head(self, x: str, weights: np.ndarray) -> str:
         """[batch, heads, in] times [heads, in, out], in FP32.
 
-        The first row is added once more, and dropped again: onnxruntime multiplies a single row with another routine,
-        which adds up in another order.
+        The first row is added once more, and dropped again: with one row, a text alone would differ from the same text
+        in company, see `_several`.
         """
         emit = self.emitter
+        x = x if self.network.heads > 1 else self._cut(x, 1, axis=1)
         rows = emit("Concat", x, self._cut(x, 1, axis=0), axis=0)
         products = emit("FusedMatMul", rows, emit.constant(weights), domain=MICROSOFT, transBatchA=1)
         return self._cut(emit("Transpose", products, perm=[1, 0, 2]), -1, axis=0)

@@ -1,4 +1,4 @@
-"""The same network with channels rescaled and reordered, so that fewer of them are divided before they are quantized.
+"""The same layer with channels rescaled and reordered, so that fewer of them are divided before they are quantized.
 
 The product that makes an activation can take the division over, as long as nothing but a mean lies between: so it is
 with values and their context. Where an activation function is between, as in the feed-forward, channels with one
@@ -17,23 +17,22 @@ from worker.model.graph.layers import Dense
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.model.graph.layers import Layer, Network
+    from worker.model.graph.layers import Layer
     from worker.model.graph.quantize import Range
 
 
-def evened(network: Network, ranges: Mapping[str, Range]) -> tuple[Network, dict[str, Range]]:
+def evened(layer: Layer, name: str, ranges: Mapping[str, Range]) -> tuple[Layer, dict[str, Range]]:
     """The same function, and the ranges of its activations, by the names of `builder.product_inputs`.
 
-    No context has divisors then, and equal ones of a feed-forward's activation are neighbours.
+    The context has no divisors then, and equal ones of the feed-forward's activation are neighbours.
     """
-    layers, found = list(network.layers), dict(ranges)
-    for i in range(len(layers)):
-        context, activation = f"layer.{i}.context", f"layer.{i}.activation"
-        if context in found:
-            layers[i], found[context] = _with_even_context(layers[i], found[context])
-        if activation in found:
-            layers[i], found[activation] = _with_sorted_channels(layers[i], found[activation])
-    return replace(network, layers=tuple(layers)), found
+    found = dict(ranges)
+    context, activation = f"{name}.context", f"{name}.activation"
+    if context in found:
+        layer, found[context] = _with_even_context(layer, found[context])
+    if activation in found:
+        layer, found[activation] = _with_sorted_channels(layer, found[activation])
+    return layer, found
 
 
 def _with_even_context(layer: Layer, context: Range) -> tuple[Layer, Range]:

@@ -48,6 +48,7 @@ class Switched:
 
 
 class _Switching(Writer):
+    # Parts of a group would each need a switch; one scale a channel and one a group are equally near to FP32.
     grouped = False
 
     def _dense(self, x: str, observed: str, dense: Dense, output: str | None = None) -> str:

@@ -108,17 +108,18 @@ def _calibrated(tried: _Measured, temperature: float, threshold: float) -> Early
     text differs, and how many nearly do says more of others.
 
     Raises:
-        BundleError: no text may leave early.
+        BundleError: with some label no text may leave early.
     """
     shifts = [np.array([0.0, each], np.float32) for each in (0.0, _MARGIN, -_MARGIN)]
     shifted = np.concatenate([tried.quantized + shift for shift in shifts])
     thresholds, alike = {"spam": threshold}, (temperature, temperature)
     held = heads(LABELS, thresholds, (np.concatenate([tried.early] * len(shifts)), shifted), alike)
     surest = held.by_label(spam_card.AGREEMENT, tried.channels * len(shifts))
-    if surest is None:
-        raise BundleError("No validation text may leave early: train the early head longer.")
+    for label, found in zip(LABELS, surest, strict=True):
+        if found is None:
+            raise BundleError(f"No validation text may leave early as {label!r}: train the early head longer.")
     both = heads(LABELS, thresholds, (tried.early, tried.quantized), alike)
-    left = both.left(surest)
+    left = both.left(np.array(surest, float))
     own = _as_sure(tried.early[left], both.last[left], tried.weights[left])
     both = heads(LABELS, thresholds, (tried.early, tried.quantized), (own, temperature))
     likeliest = both.early.argmax(axis=1)

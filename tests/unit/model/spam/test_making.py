@@ -50,5 +50,5 @@ def test_texts_that_leave_are_as_sure_as_all_layers_are():
 
 
 def test_an_early_head_that_knows_nothing_is_refused():
-    with pytest.raises(BundleError, match="No validation text may leave early: train the early head longer"):
+    with pytest.raises(BundleError, match="No validation text may leave early as 'ham': train the early head longer"):
         making._calibrated(measured([9, -9], [-9, 9]), 1.0, 0.5)
