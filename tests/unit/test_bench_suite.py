@@ -184,13 +184,13 @@ def test_our_ratios_are_to_each_of_the_others():
 def test_two_lanes_are_compared_at_the_batch_that_is_best_on_one():
     """Round by round, whatever other batches do on two."""
     one = [
-        graph.Cell(OURS, *shape, 1, [speed] * 2) for shape, speed in zip(graph.SHAPES, range(10, 70, 10), strict=True)
+        graph.Cell(OURS, *shape, 1, [speed] * 2) for shape, speed in zip(graph.SHAPES, range(10, 80, 10), strict=True)
     ]
     two = [
-        graph.Cell(OURS, *shape, 2, [speed] * 2) for shape, speed in zip(graph.SHAPES, range(65, 125, 10), strict=True)
+        graph.Cell(OURS, *shape, 2, [speed] * 2) for shape, speed in zip(graph.SHAPES, range(65, 135, 10), strict=True)
     ]
     found = [*one, *two, *(cell for cell in cells(SPEEDS) if cell.graph != OURS)]
-    assert graph.summary(found, FakePeak())["two_lanes_to_one"] == 115 / 60
+    assert graph.summary(found, FakePeak())["two_lanes_to_one"] == 125 / 70
 
 
 def test_openvino_is_compared_at_its_best():
