@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench import kit
 from bench.stream import opened
 from worker.config import BatchingSettings
+from worker.lanes import SWITCH_INTERVAL
 from worker.model.bundle import load
 from worker.model.data import Example, read_labelled
 from worker.model.spam import texts
@@ -62,6 +63,7 @@ def main() -> None:
     models = {mode: opened(bundle, [f"model.early_exit={mode}"]) for mode in MODES}
     label = options.label or models["off"].labels[-1]
     found: dict[str, dict[str, list[Said]]] = {channel: {mode: [] for mode in MODES} for channel in channels}
+    sys.setswitchinterval(SWITCH_INTERVAL)  # as a worker does
     offline = {mode: Offline(models[mode], BatchingSettings()) for mode in MODES}
     for number in range(options.rounds):
         for channel, examples in channels.items():

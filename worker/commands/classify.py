@@ -14,6 +14,7 @@ from rich.text import Text
 from worker.app import open_model
 from worker.config import BatchingSettings, DecisionSettings, EntitySettings, InputSettings, ModelSettings, load
 from worker.errors import ConfigError, InvalidMessage
+from worker.lanes import SWITCH_INTERVAL
 from worker.offline import Offline
 from worker.pipeline.decode import json_decoder, text_decoder
 from worker.pipeline.encode import described
@@ -64,6 +65,7 @@ def settings_for(
 
 def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as_json: bool) -> None:
     """Write one line a text: what the model says of it and the text, or a JSON document."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     model = open_model(settings.model, settings.entities, settings.decision)
     offline = Offline(model, settings.batching)
     write = _json_writer(model) if as_json else _readable_writer()

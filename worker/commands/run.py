@@ -19,6 +19,7 @@ import structlog
 from worker import logs
 from worker.config import load
 from worker.errors import Fatal, StageError
+from worker.lanes import SWITCH_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,8 +136,7 @@ def run(config: Path | None, assignments: list[str]) -> NoReturn:
     stop.consequence = "what is in flight will be delivered again"
     logs.configure(settings.logging)
     stop.announce = partial(log.info, "stopping")
-    # A lane that ends a run must get the interpreter back soon, or it stands idle: the default is 5 ms.
-    sys.setswitchinterval(0.0005)
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
     from worker.app import Worker
 
