@@ -18,6 +18,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from worker.model.graph.builder import build
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
+from worker.model.graph.silu import with_silu
 from worker.model.session import open_session, session_options
 
 if TYPE_CHECKING:
@@ -111,8 +112,9 @@ def _ours(model: PreTrainedModel) -> bytes:
     config = model.config.to_dict() | {"architectures": [type(model).__name__]}
     network = from_checkpoint(config, {name: tensor.numpy() for name, tensor in model.state_dict().items()})
     rng = np.random.default_rng(0)
-    ranges = observe(network, [rng.integers(1000, 30000, n).tolist() for n in (16, 32, 64, 128, 256)]).equalized()
-    return bytes(build(network, ranges).SerializeToString())
+    rows = [rng.integers(1000, 30000, n).tolist() for n in (16, 32, 64, 128, 256)]
+    network, seen = with_silu(network, observe(network, rows))
+    return bytes(build(network, seen.equalized()).SerializeToString())
 
 
 def feeds(session: onnxruntime.InferenceSession, messages: int, tokens: int) -> dict[str, np.ndarray]:

@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterable
 from contextlib import aclosing, closing, contextmanager
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast, overload
 
 from pydantic import ValidationError
@@ -16,9 +15,9 @@ from worker.config import BatchingSettings, InputSettings, ModelSettings
 from worker.errors import ConfigError, InvalidMessage
 from worker.offline import Offline
 from worker.opening import open_model
-from worker.pipeline.decode import text_decoder
+from worker.pipeline.decode import requested, text_decoder
 from worker.pipeline.messages import Record, Rejection, Request
-from worker.streams import AT_ONCE, as_they_come, parts, to_its_end
+from worker.streams import as_they_come, parts, to_its_end
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
@@ -138,7 +137,7 @@ class Classifier:
     ) -> Iterator[Classified | InvalidMessage]:
         """Classify a stream of texts, one answer a text, in order, in batches that fit their lengths, on all lanes.
 
-        A few hundred texts are held at a time, so a stream may be endless.
+        A few thousand texts are held at a time, so a stream may be endless.
 
         Args:
             texts: read as answers are taken.
@@ -153,9 +152,8 @@ class Classifier:
 
     def _many(self, texts: Iterator[str], errors: str) -> Iterator[Classified | InvalidMessage]:
         with closing(Offline(self._opened, self._batching)) as offline:
-            while chunk := list(islice(texts, AT_ONCE)):
-                for said in self._said(offline, chunk):
-                    yield _checked(said, errors)
+            for outcome in offline(self._request(text, number) for number, text in enumerate(texts)):
+                yield _checked(_classified(outcome), errors)
 
     async def aclassify(self, text: str) -> Classified:
         """Classify one text, in a thread; calls that wait at the same time use several cores. Raises as a call does."""
@@ -232,19 +230,14 @@ class Classifier:
             self.close()
 
     def _said(self, offline: Offline, texts: Sequence[str]) -> list[Classified | InvalidMessage]:
-        asked = [self._request(text, number) for number, text in enumerate(texts)]
-        results = offline([one for one in asked if isinstance(one, Request)])
-        return [_classified(next(results)) if isinstance(one, Request) else one for one in asked]
+        return [_classified(one) for one in offline(self._request(text, number) for number, text in enumerate(texts))]
 
-    def _request(self, text: str, number: int) -> Request | InvalidMessage:
+    def _request(self, text: str, number: int) -> Request | Rejection:
         # A lone surrogate is nothing that a message could hold: the decoder refuses it as it does other bytes.
         value = _text(text).encode("utf-8", "surrogatepass")
         if not value:
-            return InvalidMessage("empty-text", "The text is empty.")
-        try:
-            return self._decode(Record("", 0, number, None, value, [], None))
-        except InvalidMessage as error:
-            return error
+            return Rejection("decode", "empty-text", "The text is empty.", InvalidMessage.__name__)
+        return requested(Record("", 0, number, None, value, [], None), self._decode)
 
 
 class _OneAtATime:

@@ -21,6 +21,7 @@ from worker.cli_operations import ConfigFile, Set, audit, bench, dlq_app, top
 from worker.cli_tools import doctor, dry_run, explain
 from worker.cli_training import AsJson, BundleToMeasure, TextField, evaluate, threshold, train
 from worker.errors import ConfigError, Fatal
+from worker.lanes import SWITCH_INTERVAL
 
 app = typer.Typer(
     name="winnow",
@@ -199,6 +200,9 @@ def model_import(
     reduce_range: Annotated[
         bool, typer.Option("--reduce-range", help="Seven-bit weights, for CPUs without VNNI.")
     ] = False,
+    exact_gelu: Annotated[
+        bool, typer.Option("--exact-gelu", help="Keep Gelu; a Silu fitted to it is faster with AVX-512.")
+    ] = False,
     lowercase: Annotated[
         bool | None, typer.Option("--lowercase/--cased", help="Against what the tokenizer says.", show_default=False)
     ] = None,
@@ -218,7 +222,7 @@ def model_import(
     importing.run(
         importing.Options(
             source, out, calibrate, config, assign or [], texts, name, labels, task, max_length, min_agreement,
-            max_metric_drop, reduce_range, lowercase, onnx_file, rebuild, licence, as_json,
+            max_metric_drop, reduce_range, exact_gelu, lowercase, onnx_file, rebuild, licence, as_json,
         )
     )  # fmt: skip
 
@@ -276,6 +280,7 @@ for command in (doctor, dry_run, explain, train, evaluate, threshold, audit, ben
 
 def main() -> None:
     """Run the command line; a user's mistake is a sentence on stderr and an exit code, never a traceback."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
     try:
         app()
     except Fatal as error:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from worker.ports import Classifier, Clock, Run
 
 SWITCH_INTERVAL = 0.0005
-"""Seconds, for `sys.setswitchinterval` of a process that works by lanes: one that ends a run must get the interpreter
-back soon, or it stands idle. The default is 5 ms."""
+"""Seconds, for `sys.setswitchinterval` where lanes work: one that ends a run must get the interpreter back soon, or it
+stands idle. The default is 5 ms."""
 
 
 class Completed(NamedTuple):

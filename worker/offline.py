@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from worker.lanes import Lanes
 from worker.pipeline.batches import CloseReason, Item
 from worker.pipeline.ledger import Ledger
-from worker.pipeline.messages import Record, Rejection, Result
+from worker.pipeline.messages import Record, Rejection, Request, Result
 from worker.pipeline.tokenization import portions, tokenize_each
 
 if TYPE_CHECKING:
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
 
     from worker.app import Model
     from worker.config import BatchingSettings
-    from worker.pipeline.messages import Request
 
-IN_FLIGHT = 1_024
-"""Requests taken in and not yet answered."""
+IN_FLIGHT = 4_096
+"""Requests taken in and not yet answered. Answers come in order, so many of these are done and wait for one that is
+not; with fewer of them batches are less full."""
+HELD = 67_108_864
+"""No part is taken in while the texts in flight have so many characters and the states of those that go on so many
+bytes together, or more."""
 PART = 64
 """Requests taken in at once."""
 RUN_TIMEOUT = 60.0
@@ -30,7 +34,10 @@ WAIT = 1.0
 
 
 class Offline:
-    """Classifies requests in order, in batches that fit their lengths, on all lanes. One call at a time."""
+    """Classifies requests in order, in batches that fit their lengths, on all lanes. One call at a time.
+
+    A rejection among the requests stands for one that was refused before, and comes out in its place.
+    """
 
     def __init__(self, model: Model, batching: BatchingSettings) -> None:
         self._model = model
@@ -38,11 +45,11 @@ class Offline:
         self._lanes = Lanes(model.classifier, model.lanes, time.monotonic, RUN_TIMEOUT)
         self._lanes.start()
 
-    def __call__(self, requests: Iterable[Request]) -> Iterator[Result | Rejection]:
+    def __call__(self, requests: Iterable[Request | Rejection]) -> Iterator[Result | Rejection]:
         """One outcome a request, in order; holds a bounded number of them at a time."""
         way, requests, more = _Way(self._model, self._batching, self._lanes), iter(requests), True
         while more or way.in_flight:
-            if more and way.in_flight + PART <= IN_FLIGHT:
+            if more and way.room:
                 part = list(itertools.islice(requests, PART))
                 more = len(part) == PART
                 yield from way.take_in(part)
@@ -64,23 +71,37 @@ class _Way:
         self._windows = model.windows(batching)
         self._lanes = lanes
         self._numbers = itertools.count()
+        self._lengths: deque[int] = deque()
+        self.characters = 0
+        """Of the texts in flight."""
 
     @property
     def in_flight(self) -> int:
         return self._ledger.in_flight
 
-    def take_in(self, requests: list[Request]) -> Iterator[Result | Rejection]:
+    @property
+    def room(self) -> bool:
+        """Whether another part may be taken in."""
+        held = self.characters + self._batcher.bytes
+        return self.in_flight + PART <= IN_FLIGHT and held < HELD
+
+    def take_in(self, requests: list[Request | Rejection]) -> Iterator[Result | Rejection]:
         """Tokenize and batch; gives the outcomes that are there meanwhile."""
-        texts = [request.text for request in requests]
+        texts = [request.text if isinstance(request, Request) else "" for request in requests]
+        self._lengths.extend(map(len, texts))
+        self.characters += sum(map(len, texts))
         for some in portions(texts):
             self._take_in(requests[some], texts[some])
             # Long texts are tokenized a few at a time; the lanes are not to stand idle meanwhile.
             yield from self.turn(0.0)
 
-    def _take_in(self, requests: list[Request], texts: list[str]) -> None:
+    def _take_in(self, requests: list[Request | Rejection], texts: list[str]) -> None:
         encoded = tokenize_each(self._tokenize, texts)
         for request, tokens in zip(requests, encoded, strict=True):
             slot = self._ledger.open(Record("", 0, next(self._numbers), None, None, [], None), 0.0)
+            if isinstance(request, Rejection):
+                self._ledger.finish(slot, request)
+                continue
             if isinstance(tokens, Rejection):
                 self._ledger.finish(slot, tokens)
                 continue
@@ -120,5 +141,6 @@ class _Way:
     def _released(self) -> Iterator[Result | Rejection]:
         for slot in self._ledger.release():
             self._ledger.settle(slot)
+            self.characters -= self._lengths.popleft()
             if isinstance(slot.outcome, (Result, Rejection)):
                 yield slot.outcome

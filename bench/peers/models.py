@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -42,7 +43,7 @@ MASKED = -1e9
 
 def obtain(bundle: str) -> Path:
     """The folder with all of them, of `random-base` or `default`; made once."""
-    version = kit.graph_version() if bundle == RANDOM else bundles.load(DEFAULT).digest
+    version = kit.graph_version() if bundle == RANDOM else _default_bundle().digest
     folder = MODELS / f"{bundle}.{version}"
     if not (folder / BENTO / "model.onnx").exists():
         print("Making the models of the comparison, once.", flush=True)
@@ -58,7 +59,7 @@ def read_whole(texts: list[str], bundle: str) -> list[str]:
     """The texts that Winnow reads to their end: the default bundle cuts them earlier than the peers do."""
     if bundle == RANDOM:
         return texts
-    default = bundles.load(DEFAULT)
+    default = _default_bundle()
     rows = Encode(default.tokenizer_json.encode(), default.manifest.max_length + 1)(texts)
     whole = [text for text, row in zip(texts, rows, strict=True) if len(row) <= default.manifest.max_length]
     print(
@@ -77,7 +78,15 @@ def _default(out: Path) -> tuple[dict[str, Any], Tensors]:
     shutil.copytree(DEFAULT, out / BUNDLE)
     config = orjson.loads((DEFAULT / bundles.CONFIG).read_bytes())
     config.pop(EARLY_EXIT_LAYER, None)
-    return config, tensors(bundles.load(DEFAULT))
+    default = _default_bundle()
+    if default.manifest.quantization.gelu == "fitted silu":
+        config["activation"] = "silu"
+    return config, tensors(default)
+
+
+@cache
+def _default_bundle() -> bundles.Bundle:
+    return bundles.load(DEFAULT)
 
 
 def _make(out: Path, config: dict[str, Any], checkpoint: Tensors) -> None:

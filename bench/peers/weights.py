@@ -1,7 +1,8 @@
 """The weights of a bundle, read back from its INT8 graphs: what is served, as a checkpoint that other tools can read.
 
 Of a DistilBERT that classifies sequences, as `worker.model.graph.builder` writes it. An early head is left out, because
-no other tool has one, and so is the bias of the last layer's keys, which changes nothing and is not in the graph.
+no other tool has one, and so is the bias of the last layer's keys, which changes nothing and is not in the graph. Where
+Gelu became Silu, the weights are those of a network with Silu.
 """
 
 from __future__ import annotations

@@ -183,14 +183,10 @@ def test_our_ratios_are_to_each_of_the_others():
 
 def test_two_lanes_are_compared_at_the_batch_that_is_best_on_one():
     """Round by round, whatever other batches do on two."""
-    one = [
-        graph.Cell(OURS, *shape, 1, [speed] * 2) for shape, speed in zip(graph.SHAPES, range(10, 80, 10), strict=True)
-    ]
-    two = [
-        graph.Cell(OURS, *shape, 2, [speed] * 2) for shape, speed in zip(graph.SHAPES, range(65, 135, 10), strict=True)
-    ]
+    one = [graph.Cell(OURS, *shape, 1, [10.0 + i] * 2) for i, shape in enumerate(graph.SHAPES)]
+    two = [graph.Cell(OURS, *shape, 2, [20.0 + 3 * i] * 2) for i, shape in enumerate(reversed(graph.SHAPES))]
     found = [*one, *two, *(cell for cell in cells(SPEEDS) if cell.graph != OURS)]
-    assert graph.summary(found, FakePeak())["two_lanes_to_one"] == 125 / 70
+    assert graph.summary(found, FakePeak())["two_lanes_to_one"] == 20 / (9 + len(graph.SHAPES))
 
 
 def test_openvino_is_compared_at_its_best():

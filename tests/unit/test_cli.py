@@ -14,6 +14,7 @@ import pytest
 import worker
 from worker import cli
 from worker.config import MASK, load, reference
+from worker.lanes import SWITCH_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,3 +137,15 @@ def test_other_errors_of_the_system_stay_bugs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(cli, "app", app)
     with pytest.raises(FileNotFoundError):
         cli.main()
+
+
+def test_who_ends_a_run_gets_the_interpreter_soon(monkeypatch):
+    """In every command: most of them have lanes."""
+    seen: list[float] = []
+    before = sys.getswitchinterval()
+    monkeypatch.setattr(cli, "app", lambda: seen.append(sys.getswitchinterval()))
+    try:
+        cli.main()
+    finally:
+        sys.setswitchinterval(before)
+    assert seen == [pytest.approx(SWITCH_INTERVAL)]

@@ -164,7 +164,7 @@ def test_show_is_a_page_or_json(winnow, folder: Path, tmp_path: Path):
     winnow("model", "import", folder, "--out", out, "--calibrate", texts, *bounds)
     code, said, _ = winnow("model", "show", out)
     assert code == 0
-    for words in ("source", "single-label, softmax", "[/spam]", "same decision", "SHA-256", "64 tokens", "probes"):
+    for words in ("source", "softmax", "[/spam]", "same decision", "SHA-256", "64 tokens", "probes", "fitted silu"):
         assert words in said
     code, said, _ = winnow("model", "show", out, "--json")
     document = json.loads(said)

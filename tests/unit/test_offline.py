@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import worker.offline
 from tests.kit import LABELS, MODEL, StubClassifier, says, tokenize
 from worker.app import Model
 from worker.config import BatchingSettings
-from worker.offline import IN_FLIGHT, Offline
+from worker.offline import IN_FLIGHT, PART, Offline
 from worker.pipeline.messages import Rejection, Request, Result
 from worker.pipeline.tokenization import PORTION_CHARACTERS
 
@@ -58,6 +59,15 @@ def test_a_failing_text_is_a_rejection_in_its_place(offline):
     assert [type(o) for o in outcomes] == [Result] * 5 + [Rejection] + [Result] * 3
 
 
+def test_what_was_refused_before_comes_out_in_its_place(offline):
+    asked: list[Request | Rejection] = list(requests(200))
+    refused = Rejection("decode", "no-text", "There is no text.", "InvalidMessage")
+    for place in (0, 3, 70, 199):
+        asked[place] = refused
+    outcomes = list(offline(StubClassifier())(asked))
+    assert [one if isinstance(one, Rejection) else one.request for one in outcomes] == asked
+
+
 def test_an_endless_stream_is_read_a_few_at_a_time(offline):
     """Results come while the input goes on; no more is read ahead than may be in flight."""
     read = 0
@@ -72,6 +82,26 @@ def test_an_endless_stream_is_read_a_few_at_a_time(offline):
     for _ in range(10):
         next(outcomes)
     assert read <= IN_FLIGHT
+
+
+def test_long_texts_are_read_fewer_ahead(offline, monkeypatch):
+    """What is in flight is bounded by its characters, too."""
+    monkeypatch.setattr(worker.offline, "HELD", 100_000)
+    read = 0
+    enough = threading.Event()
+
+    def endless() -> Iterator[Request]:
+        nonlocal read
+        while True:
+            read += 1
+            if read >= 100:
+                enough.set()
+            yield Request(str(read), "a text of a thousand letters".ljust(1_000, "."), False)
+
+    outcomes = offline(StubClassifier(lambda texts: enough.wait(20)))(endless())
+    for _ in range(10):
+        next(outcomes)
+    assert 100 <= read <= 10 + 100 + 2 * PART
 
 
 def test_nothing_gives_nothing(offline):

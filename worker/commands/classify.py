@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import deque
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 import orjson
@@ -13,10 +14,9 @@ from rich.text import Text
 
 from worker.app import open_model
 from worker.config import BatchingSettings, DecisionSettings, EntitySettings, InputSettings, ModelSettings, load
-from worker.errors import ConfigError, InvalidMessage
-from worker.lanes import SWITCH_INTERVAL
+from worker.errors import ConfigError
 from worker.offline import Offline
-from worker.pipeline.decode import json_decoder, text_decoder
+from worker.pipeline.decode import json_decoder, requested, text_decoder
 from worker.pipeline.encode import described
 from worker.pipeline.messages import Record, Rejection, Request, Result
 
@@ -65,7 +65,6 @@ def settings_for(
 
 def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as_json: bool) -> None:
     """Write one line a text: what the model says of it and the text, or a JSON document."""
-    sys.setswitchinterval(SWITCH_INTERVAL)
     model = open_model(settings.model, settings.entities, settings.decision)
     offline = Offline(model, settings.batching)
     write = _json_writer(model) if as_json else _readable_writer()
@@ -81,37 +80,30 @@ def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as
 def _outcomes(
     offline: Offline, lines: Iterable[tuple[bytes, bool]], settings: InputSettings
 ) -> Iterator[tuple[Request, Result | Rejection]]:
-    """Each line with its outcome, in order. A few hundred lines at a time are held."""
+    """Each line with its outcome, in order; as many are held as are in flight."""
     bounds = (settings.max_bytes, settings.max_characters)
     try:
         decoders = json_decoder(settings.text_pointer, settings.id_pointer, *bounds), text_decoder(*bounds)
     except ValueError as error:
         raise ConfigError(f"--text-pointer: {error}.") from None
-    chunk: list[Request | tuple[Request, Rejection]] = []
-    for number, (line, is_text) in enumerate(lines):
-        is_json = not is_text and line.lstrip()[:1] == b"{"
-        chunk.append(_decode(decoders[0] if is_json else decoders[1], line, number))
-        if len(chunk) == 512:
-            yield from _classified(offline, chunk)
-            chunk = []
-    yield from _classified(offline, chunk)
+    asked: deque[Request] = deque()
+
+    def decoded() -> Iterator[Request | Rejection]:
+        for number, (line, is_text) in enumerate(lines):
+            is_json = not is_text and line.lstrip()[:1] == b"{"
+            request, refused = _decode(decoders[0] if is_json else decoders[1], line, number)
+            asked.append(request)
+            yield refused or request
+
+    for outcome in offline(decoded()):
+        yield asked.popleft(), outcome
 
 
-def _classified(
-    offline: Offline, chunk: list[Request | tuple[Request, Rejection]]
-) -> Iterator[tuple[Request, Result | Rejection]]:
-    results = offline([entry for entry in chunk if isinstance(entry, Request)])
-    for entry in chunk:
-        yield (entry, next(results)) if isinstance(entry, Request) else entry
-
-
-def _decode(decode: Decoder, line: bytes, number: int) -> Request | tuple[Request, Rejection]:
-    try:
-        request = decode(Record("", 0, number, None, line, [], None))
-    except InvalidMessage as error:
-        nothing = Request(str(number), "", False)
-        return nothing, Rejection("decode", error.reason, str(error), type(error).__name__)
-    return request if request.id != f"-0-{number}" else request._replace(id=str(number))
+def _decode(decode: Decoder, line: bytes, number: int) -> tuple[Request, Rejection | None]:
+    found = requested(Record("", 0, number, None, line, [], None), decode)
+    if isinstance(found, Rejection):
+        return Request(str(number), "", False), found
+    return found if found.id != f"-0-{number}" else found._replace(id=str(number)), None
 
 
 def _lines(texts: list[str], files: list[Path]) -> Iterator[tuple[bytes, bool]]:

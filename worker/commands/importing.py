@@ -46,6 +46,7 @@ class Options:
     min_agreement: float
     max_metric_drop: float
     reduce_range: bool
+    exact_gelu: bool
     lowercase: bool | None
     onnx_file: str | None
     rebuild: bool
@@ -89,6 +90,7 @@ def run(options: Options) -> None:
         max_metric_drop=options.max_metric_drop,
         max_length=options.max_length,
         weight_limit=REDUCED_WEIGHT_LIMIT if options.reduce_range else WEIGHT_LIMIT,
+        exact_gelu=options.exact_gelu,
         licence=options.licence,
         labels=tuple(label.strip() for label in options.labels.split(",")) if options.labels else (),
         task=options.task,

@@ -99,7 +99,8 @@ def _reference(found: Reference | None) -> str:
 def _quantization(found: Quantization) -> str:
     if found.weights == "as imported":
         return found.weights
-    return f"weights {found.weights}, activations {found.activations}, embeddings {found.embeddings}"
+    gelu = "" if found.gelu == "as trained" else f", Gelu as {found.gelu}"
+    return f"weights {found.weights}, activations {found.activations}, embeddings {found.embeddings}{gelu}"
 
 
 def _calibration(found: Quantization) -> str:

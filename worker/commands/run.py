@@ -19,7 +19,6 @@ import structlog
 from worker import logs
 from worker.config import load
 from worker.errors import Fatal, StageError
-from worker.lanes import SWITCH_INTERVAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,7 +135,6 @@ def run(config: Path | None, assignments: list[str]) -> NoReturn:
     stop.consequence = "what is in flight will be delivered again"
     logs.configure(settings.logging)
     stop.announce = partial(log.info, "stopping")
-    sys.setswitchinterval(SWITCH_INTERVAL)
 
     from worker.app import Worker
 

@@ -14,6 +14,7 @@ from worker.model.graph.correct import corrected
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import WEIGHT_LIMIT
+from worker.model.graph.silu import with_silu
 from worker.model.manifest import Probe, Quantization
 from worker.model.session import Stages, open_session, run
 
@@ -74,6 +75,8 @@ def graphs(
 ) -> Graphs:
     """Builds the FP32 graph, calibrates on `calibration` (token ids, one text each), and builds the INT8 graph.
 
+    That has Silu where the network has Gelu (`graph.silu`).
+
     With `correct`, what quantizing shifts on average is taken back, which takes a run over `calibration` for each norm.
 
     Raises:
@@ -81,11 +84,12 @@ def graphs(
     """
     network = from_checkpoint(config, tensors)
     fp32 = build(network).SerializeToString()
-    ranges = observe(network, calibration).equalized()
+    fast, seen = with_silu(network, observe(network, calibration))
+    ranges = seen.equalized()
     if correct:
-        network = corrected(network, ranges, calibration, weight_limit)
-    quantized = build(network, ranges, weight_limit=weight_limit).SerializeToString()
-    staged = None if network.early is None else two_stages(network, ranges, weight_limit=weight_limit)
+        fast = corrected(fast, ranges, calibration, weight_limit, trained=network)
+    quantized = build(fast, ranges, weight_limit=weight_limit).SerializeToString()
+    staged = None if network.early is None else two_stages(fast, ranges, weight_limit=weight_limit)
     return Graphs(quantized, fp32, staged)
 
 
@@ -106,11 +110,12 @@ def graph_files(model: bytes, stages: TwoStages | None) -> dict[str, bytes]:
 
 
 def static_int8(calibration: str, texts: int) -> Quantization:
-    """What the manifest says of a graph made by `graphs`."""
+    """What the manifest says of a graph made by `graphs` of a network with Gelu."""
     return Quantization(
         weights="int8 by column",
         activations="static uint8",
         embeddings="int8 by row",
+        gelu="fitted silu",
         calibration=calibration,
         calibration_texts=texts,
     )

@@ -40,12 +40,14 @@ class Quantization(_Frozen):
     """How numbers are stored and multiplied.
 
     `fp32_parts` names what stayed FP32 because INT8 cost too much there; `as imported` is a graph somebody else made.
+    `gelu`: whether a Silu fitted to it stands between the feed-forward products.
     """
 
     weights: Literal["float32", "int8 by column", "as imported"]
     activations: Literal["float32", "static uint8", "as imported"]
     embeddings: Literal["float32", "int8 by row", "as imported"]
     fp32_parts: tuple[str, ...] = ()
+    gelu: Literal["as trained", "fitted silu"] = "as trained"
     calibration: str = ""
     calibration_texts: int = 0
     against_fp32: Agreement | None = None

@@ -151,8 +151,11 @@ def decoded(
     """What is to be classified, or the outcome of what cannot be; `tombstone` is that of a record without a value."""
     if record.headers_unreadable:
         return _HEADERS_UNREADABLE
-    if record.value is None:
-        return tombstone
+    return tombstone if record.value is None else requested(record, decode)
+
+
+def requested(record: Record, decode: Decoder) -> Request | Rejection:
+    """What is to be classified, or why the record's value is nothing that could be."""
     try:
         return decode(record)
     except InvalidMessage as error:

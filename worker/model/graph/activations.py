@@ -39,3 +39,5 @@ OPERATORS: dict[str, Operator] = {
     "swish": _SILU,
     "tanh": Operator("Tanh"),
 }
+GELUS = frozenset(name for name, operator in OPERATORS.items() if operator in (_ERF_GELU, _TANH_GELU))
+"""Names of Gelu, exact or by tanh."""

@@ -23,6 +23,7 @@ from onnx import TensorProto, helper
 from worker.model.graph.activations import OPERATORS
 from worker.model.graph.emitter import MICROSOFT, Emitter
 from worker.model.graph.even import evened
+from worker.model.graph.names import EARLY_INPUT, EMBEDDINGS, HEAD_INPUT, HIDDEN, IDS, MASK, OUTPUT
 from worker.model.graph.quantize import WEIGHT_LIMIT, by_column, by_row
 
 if TYPE_CHECKING:
@@ -35,13 +36,8 @@ if TYPE_CHECKING:
 
 Stage: TypeAlias = Literal["whole", "early", "rest"]
 STAGES: tuple[Stage, Stage] = ("early", "rest")
-IDS, MASK = "input_ids", "attention_mask"
-OUTPUT, HIDDEN = "logits", "hidden"
 # Far below any score, and still finite when a score is added.
 _MASKED = np.float32(-1e30)
-# Names of what a projection of the embeddings and the heads' first products read; those within layers are composed.
-_EMBEDDINGS, HEAD_INPUT = "embeddings", "head.0"
-EARLY_INPUT = "early.0"
 
 
 def build(
@@ -56,8 +52,8 @@ def build(
 
     Args:
         network: sizes and tensors.
-        ranges: the calibrated range of each product's input, by its name in `product_inputs`; a product whose input is
-            not there stays FP32. Without `ranges` everything is FP32, the embedding table too.
+        ranges: the calibrated range of each product's input, by its name in `names.product_inputs`; a product whose
+            input is not there stays FP32. Without `ranges` everything is FP32, the embedding table too.
         weight_limit: the largest INT8 weight code; `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
         int8_words: whether, with `ranges`, the embedding table is INT8.
         stage: `early` and `rest` need a network with an early head. Both take the ranges of the whole.
@@ -65,19 +61,6 @@ def build(
     graph = Writer(network, ranges or {}, weight_limit, int8_words=int8_words and ranges is not None, stage=stage)
     graph.write()
     return graph.model()
-
-
-def product_inputs(network: Network) -> list[str]:
-    """Names of the float tensors that quantized products read: what calibration has to observe."""
-    layers = [
-        f"layer.{i}.{part}"
-        for i in range(len(network.layers))
-        for part in ("input", "context", "intermediate", "activation")
-    ]
-    # The last layer's query reads the first token only, which its whole input contains. The last product of a head is
-    # never quantized.
-    inner = [HEAD_INPUT] if len(network.head) > 1 else []
-    return [*([_EMBEDDINGS] if network.projection else []), *layers, *inner, *([EARLY_INPUT] if network.early else [])]
 
 
 class Writer:
@@ -101,12 +84,14 @@ class Writer:
         self.int8_words = int8_words
         self.weight_limit = weight_limit
         self.emitter = Emitter()
+        self._unpadded = ""
         self._quantized: dict[str, str] = {}
 
     def write(self) -> None:
         layers = self._layers()
         x = HIDDEN if self.stage == "rest" else self._embeddings()
         mask = self._mask()
+        self._unpadded = self._nothing_padded() if self.network.relative_bias is None else ""
         last = len(self.network.layers) - 1
         for i in layers:
             first_only = i == last and self.network.task == "sequence"
@@ -156,8 +141,8 @@ class Writer:
         total = emit("Add", self._words(ids), self._positions(ids))
         if network.projection is None:
             return self._norm(total, network.embedding_norm, "layer.0.input")
-        narrow = self._norm(total, network.embedding_norm, _EMBEDDINGS)
-        return self._dense(narrow, _EMBEDDINGS, network.projection, "layer.0.input")
+        narrow = self._norm(total, network.embedding_norm, EMBEDDINGS)
+        return self._dense(narrow, EMBEDDINGS, network.projection, "layer.0.input")
 
     def _words(self, ids: str) -> str:
         emit = self.emitter
@@ -195,6 +180,10 @@ class Writer:
         missing = emit("Sub", emit.constant(np.float32(1)), emit("Cast", MASK, to=TensorProto.FLOAT))
         return emit("Mul", missing, emit.constant(_MASKED))
 
+    def _nothing_padded(self) -> str:
+        """Whether no text of the batch is padded."""
+        return self.emitter("Equal", self.emitter("ReduceMin", MASK, keepdims=0), self.emitter.constant(np.int32(1)))
+
     def _relative_bias(self, by_distance: np.ndarray) -> str:
         """[heads, query, key]."""
         emit = self.emitter
@@ -209,6 +198,7 @@ class Writer:
     def _layer(self, x: str, mask: str, layer: Layer, name: str, *, first_only: bool) -> str:
         """[sequence, batch, hidden] to the same, or to [1, batch, hidden] when only the first token is wanted."""
         emit = self.emitter
+        layer = layer if layer.fit is None else layer.fit.applied(layer)
         layer, self.ranges = evened(layer, name, self.ranges)
         if first_only:
             everything, x = x, self._cut(x, 1, axis=0)
@@ -227,7 +217,7 @@ class Writer:
         """Both products and the activation between them, which is made and quantized by groups of channels."""
         emit, found = self.emitter, self.ranges.get(f"{name}.activation")
         if found is None or not self.grouped or len(found.steps) < 2:
-            inner = self._dense(x, f"{name}.intermediate", layer.intermediate)
+            inner = self._dense(x, f"{name}.intermediate", layer.intermediate, f"{name}.pre_activation")
             inner = self._activate(inner, self.network.activation, f"{name}.activation")
             return self._dense(inner, f"{name}.activation", layer.output)
         groups = []
@@ -253,7 +243,8 @@ class Writer:
         emit = self.emitter
         swap: dict[str, Any] = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
         scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=self._alpha, **swap)
-        context = emit("Transpose", self._weighed(value, scores, mask), perm=[2, 0, 1, 3])
+        weights = self._if_padded(scores, mask) if self._unpadded else self._weights(scores, mask)
+        context = emit("Transpose", self._averaged(value, weights), perm=[2, 0, 1, 3])
         return emit("Reshape", context, emit.constant(np.array([0, 0, self.network.hidden], np.int64)), output=name)
 
     def _first_context(self, x: str, query: str, mask: str, layer: Layer, name: str) -> str:
@@ -282,8 +273,20 @@ class Writer:
 
     def _weighed(self, x: str, scores: str, mask: str) -> str:
         """Means of `x`, [sequence, batch, ...], by scores [batch, ..., sequence]."""
-        weights = self.emitter("Softmax", self.emitter("Add", scores, mask), axis=-1)
+        return self._averaged(x, self._weights(scores, mask))
+
+    def _averaged(self, x: str, weights: str) -> str:
         return self.emitter("FusedMatMul", weights, x, domain=MICROSOFT, transBatchB=1)
+
+    def _weights(self, scores: str, mask: str) -> str:
+        return self.emitter("Softmax", self.emitter("Add", scores, mask), axis=-1)
+
+    def _if_padded(self, scores: str, mask: str) -> str:
+        """The same weights. A mask that adds 0 everywhere changes no bit of them, and adding it takes time."""
+        emit = self.emitter
+        bare = emit.branch(lambda: emit("Softmax", scores, axis=-1))
+        masked = emit.branch(lambda: self._weights(scores, mask))
+        return emit("If", self._unpadded, then_branch=bare, else_branch=masked)
 
     def _several(self, scores: str) -> str:
         """Scores [batch, heads, sequence], twice where there is one head.

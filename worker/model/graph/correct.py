@@ -13,7 +13,8 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from worker.cpu import usable_cores
-from worker.model.graph.builder import HEAD_INPUT, build
+from worker.model.graph.builder import build
+from worker.model.graph.names import HEAD_INPUT
 from worker.model.graph.observe import through_file
 from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.session import feeds
@@ -32,19 +33,22 @@ def corrected(
     ranges: Mapping[str, Range],
     rows: Sequence[Sequence[int]],
     weight_limit: int = WEIGHT_LIMIT,
+    *,
+    trained: Network | None = None,
 ) -> Network:
     """The same network for an INT8 graph: what its norms give there has the means that it has in FP32.
 
     Norm by norm, since a shift that is taken back does not reach those behind it.
 
     Args:
-        network: as it was trained.
+        network: what becomes INT8.
         ranges: of each product's input.
         rows: token ids of the texts over which means are taken.
         weight_limit: the largest INT8 weight code of that graph.
+        trained: whose means they shall be, where `network` is only near to it.
     """
     names = _norms(network)
-    wanted = _means(build(network), names, rows)
+    wanted = _means(build(network if trained is None else trained), names, rows)
     for name in names:
         (found,) = _means(build(network, ranges, weight_limit=weight_limit), [name], rows)
         network = _shifted(network, name, (wanted[names.index(name)] - found).astype(np.float32))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def evened(layer: Layer, name: str, ranges: Mapping[str, Range]) -> tuple[Layer, dict[str, Range]]:
-    """The same function, and the ranges of its activations, by the names of `builder.product_inputs`.
+    """The same function, and the ranges of its activations, by the names of `names.product_inputs`.
 
     The context has no divisors then, and equal ones of the feed-forward's activation are neighbours.
     """

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     import numpy as np
 
+    from worker.model.graph.silu import Fit
+
 Task = Literal["sequence", "token"]
 
 
@@ -37,7 +39,10 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One encoder layer, norms after the residual sums (as BERT and all its near relatives have them)."""
+    """One encoder layer, norms after the residual sums (as BERT and all its near relatives have them).
+
+    With a `fit` the weights are still those that go with Gelu; it says what they become with Silu.
+    """
 
     query: Dense
     key: Dense
@@ -47,6 +52,7 @@ class Layer:
     intermediate: Dense
     output: Dense
     output_norm: Norm
+    fit: Fit | None = None
 
 
 Head = tuple[tuple[Dense, str | None], ...]

@@ -1,6 +1,6 @@
-"""One pass of the FP32 graph over texts: the logits, and how far the channels of each product's input reach.
+"""One pass of the FP32 graph over texts: the logits, and how the channels of activations are distributed.
 
-Calibration needs the ranges, the gate needs the logits, and the FP32 graph is the slow part of both.
+Calibration needs these, the gate needs the logits, and the FP32 graph is the slow part of both.
 """
 
 from __future__ import annotations
@@ -9,24 +9,47 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper
 
 from worker.cpu import usable_cores
-from worker.model.graph.builder import Writer, product_inputs
+from worker.model.graph.activations import GELUS
+from worker.model.graph.builder import Writer
+from worker.model.graph.names import pre_activations, product_inputs
 from worker.model.graph.quantize import GROUPS, WEIGHT_LIMIT, Range, equalized
 from worker.model.session import feeds, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import onnxruntime
 
     from worker.model.graph.network import Network
+
+
+_EXTREMES = ("ReduceMin", "ReduceMax")
+_MEAN, _SQUARE = "ReduceMean", "square"
+_OVER_TEXTS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "ReduceMin": np.minimum,
+    "ReduceMax": np.maximum,
+    "ReduceMean": np.add,
+}
+"""By the operator that reduces the tokens of a text, what reduces the texts."""
+
+
+class Spread(NamedTuple):
+    """How the values of each channel are distributed, each [channels].
+
+    Every text counts alike in mean and deviation, however long it is.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,13 +58,15 @@ class Observed:
 
     Attributes:
         logits: of every text, [labels] or [tokens, labels].
-        low: smallest value of each channel by part, [channels]; parts are called as in `product_inputs`.
+        low: smallest value of each channel by part, [channels]; parts are called as in `names.product_inputs`.
         high: the largest.
+        spreads: of what the activations read, by its name in `names.pre_activations`; only where those are Gelu.
     """
 
     logits: list[np.ndarray]
     low: dict[str, np.ndarray]
     high: dict[str, np.ndarray]
+    spreads: dict[str, Spread]
 
     def ranges(self) -> dict[str, Range]:
         """Plain minimum and maximum."""
@@ -62,7 +87,7 @@ def observe(
 ) -> Observed:
     """Runs each of `rows` (token ids of one text) alone, so that no padding is seen.
 
-    Extremes are those of the rows with an index in `calibration`, or of all.
+    Extremes and spreads are those of the rows with an index in `calibration`, or of all.
 
     Raises:
         ValueError: there are no such rows.
@@ -70,39 +95,46 @@ def observe(
     chosen = set(range(len(rows)) if calibration is None else calibration)
     if not chosen:
         raise ValueError("calibration needs at least one text")
-    names = product_inputs(network)
-    session = _observing(network, names)
+    names, read = product_inputs(network), pre_activations(network) if network.activation in GELUS else []
+    session = _observing(network, [*names, *read], read)
     outputs = [output.name for output in session.get_outputs()]
-    low: dict[str, np.ndarray] = {}
-    high: dict[str, np.ndarray] = {}
-    adding = Lock()
 
-    def look(i: int) -> np.ndarray:
-        wanted = outputs if i in chosen else outputs[:1]
-        logits, *extremes = session.run(wanted, feeds(session, [rows[i]]))
-        with adding:
-            for name, smallest, largest in zip(names, extremes[::2], extremes[1::2], strict=False):
-                low[name] = np.minimum(low.get(name, smallest), smallest)
-                high[name] = np.maximum(high.get(name, largest), largest)
-        return np.asarray(logits[0])
+    def look(i: int) -> list[np.ndarray]:
+        return list(session.run(outputs if i in chosen else outputs[:1], feeds(session, [rows[i]])))
 
+    logits: list[np.ndarray] = []
+    found: dict[str, np.ndarray] = {}
     with ThreadPoolExecutor(usable_cores()) as lanes:
-        logits = list(lanes.map(look, range(len(rows))))
-    return Observed(logits, {name: low[name] for name in names}, {name: high[name] for name in names})
+        # One after the other, since a sum depends on the order.
+        for said, *reduced in lanes.map(look, range(len(rows))):
+            logits.append(np.asarray(said[0]))
+            for output, each in zip(outputs[1:], reduced, strict=True) if reduced else ():
+                both = _OVER_TEXTS[output.rpartition(".")[2]]
+                found[output] = both(found[output], each) if output in found else each
+    low, high = ({name: found[f"{name}.{op}"] for name in (*names, *read)} for op in _EXTREMES)
+    spreads = {name: _spread(name, low[name], high[name], found, len(chosen)) for name in read}
+    return Observed(logits, {name: low[name] for name in names}, {name: high[name] for name in names}, spreads)
 
 
-def _observing(network: Network, names: Sequence[str]) -> onnxruntime.InferenceSession:
-    """A session over the FP32 graph with two more outputs for every name, the extremes of its channels."""
+def _spread(name: str, low: np.ndarray, high: np.ndarray, sums: Mapping[str, np.ndarray], texts: int) -> Spread:
+    mean, square = (sums[f"{of}.{_MEAN}"] / texts for of in (name, f"{name}.{_SQUARE}"))
+    return Spread(low, high, mean, np.sqrt(np.maximum(square - mean**2, 0)))
+
+
+def _observing(network: Network, names: Sequence[str], read: Sequence[str]) -> onnxruntime.InferenceSession:
+    """A session over the FP32 graph with more outputs: extremes of all `names`, means and squares' means of `read`."""
     writer = Writer(network, {}, WEIGHT_LIMIT, int8_words=False)
     writer.write()
     if network.early is not None:
         writer.means(f"layer.{network.early.layer}.input", network.early.queries)
     model = writer.model()
-    for name in names:
-        for op in ("ReduceMin", "ReduceMax"):
-            output = f"{name}.{op}"
-            model.graph.node.append(helper.make_node(op, [name], [output], axes=[0, 1], keepdims=0))
-            model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None]))
+    for name in read:
+        model.graph.node.append(helper.make_node("Mul", [name, name], [f"{name}.{_SQUARE}"]))
+    means = [(of, _MEAN) for name in read for of in (name, f"{name}.{_SQUARE}")]
+    for name, op in [*((name, op) for name in names for op in _EXTREMES), *means]:
+        output = f"{name}.{op}"
+        model.graph.node.append(helper.make_node(op, [name], [output], axes=[0, 1], keepdims=0))
+        model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None]))
     return through_file(model)
 
 

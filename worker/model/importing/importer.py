@@ -20,6 +20,7 @@ from worker.model import bundle
 from worker.model.assemble import Encode, graph_files
 from worker.model.data import parted
 from worker.model.evaluation import answers
+from worker.model.graph.activations import GELUS
 from worker.model.graph.network import WrongLabels, from_checkpoint
 from worker.model.graph.quantize import WEIGHT_LIMIT
 from worker.model.importing import (
@@ -195,15 +196,23 @@ class Importer:
         if texts.gate == texts.calibration:
             self._notes.append(f"INT8 is compared on {texts.note}: give at least {ENOUGH} to keep some from it")
         leave = leaving.rule(network, described, texts, self._options)
-        made = Quantizing(network, texts, compare, self._bounds, self._options.weight_limit, self._say, leave).run(
-            prove
-        )
+        made = Quantizing(
+            network, texts, compare, self._bounds, self._options.weight_limit, self._say, leave,
+            exact_gelu=self._options.exact_gelu,
+        ).run(prove)  # fmt: skip
+        self._note_gelu(network.activation in GELUS, made.quantization)
         if network.early is not None:
             self._notes.append(leaving.LEFT_OUT if leave is None else leaving.said(made.early_exit))
         if made.quantization.fp32_parts:
             parts = ", ".join(made.quantization.fp32_parts)
             self._notes.append(f"these parts stayed FP32, because INT8 cost too much there: {parts}")
         return made
+
+    def _note_gelu(self, there: bool, made: Quantization) -> None:
+        if self._options.exact_gelu and not there:
+            self._notes.append("--exact-gelu changes nothing: the model has no Gelu")
+        elif there and made.gelu == "as trained" and not self._options.exact_gelu:
+            self._notes.append("Gelu stayed as it is, because the Silu fitted to it, which is faster, cost too much")
 
     def _foreign(self, path: Path) -> tuple[Described, Made]:
         self._say(f"reading {path.name}")
@@ -215,8 +224,9 @@ class Importer:
             f"{path.name} is served as it is; made from the checkpoint itself, or with --rebuild, Winnow's own graph "
             "is faster and gives a text the same score in any company"
         )
-        if self._options.weight_limit != WEIGHT_LIMIT:
-            self._notes.append("--reduce-range changes nothing in a graph that is served as it is")
+        given = {"--reduce-range": self._options.weight_limit != WEIGHT_LIMIT, "--exact-gelu": self._options.exact_gelu}
+        useless = [option for option, is_given in given.items() if is_given]
+        self._notes += [f"{option} changes nothing in a graph that is served as it is" for option in useless]
         comparison = self._held(graph, described)
         against = None if comparison is None else comparison.agreement
         return described, Made(graph.model, quantization.model_copy(update={"against_fp32": against}), comparison)

@@ -29,6 +29,7 @@ class ImportOptions:
         max_metric_drop: by how much the metric may be worse in INT8, where the texts are labelled.
         max_length: tokens; None takes the model's own.
         weight_limit: `REDUCED_WEIGHT_LIMIT` for CPUs without VNNI.
+        exact_gelu: keep Gelu, where the fitted Silu would be faster.
         licence: of the model; None takes what its card says.
         base_model: what it was trained from.
         data: what it was trained and calibrated with.
@@ -53,6 +54,7 @@ class ImportOptions:
     max_metric_drop: float = MAX_METRIC_DROP
     max_length: int | None = None
     weight_limit: int = WEIGHT_LIMIT
+    exact_gelu: bool = False
     licence: str | None = None
     base_model: Source | None = None
     data: tuple[Source, ...] = ()

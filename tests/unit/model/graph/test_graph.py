@@ -10,8 +10,9 @@ from tests.unit.model import checkpoints, families, networks
 from tests.unit.model.families import KINDS, TASKS, network_of, ranges_of, session_of
 from worker.model.bundle import load
 from worker.model.graph.activations import OPERATORS
-from worker.model.graph.builder import STAGES, build, product_inputs
+from worker.model.graph.builder import STAGES, build
 from worker.model.graph.emitter import Emitter
+from worker.model.graph.names import product_inputs
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import (
@@ -21,6 +22,7 @@ from worker.model.graph.quantize import (
     by_row,
     equalized,
 )
+from worker.model.graph.silu import with_silu
 from worker.model.session import open_session, run, session_options
 from worker.model.spam.making import DEFAULT
 
@@ -85,7 +87,8 @@ def test_the_default_bundle_is_what_is_built_today():
     config = networks.CONFIG | {"n_layers": 6, "dim": 384, "n_heads": 12, "hidden_dim": 64}
     config |= {"id2label": {"0": "ham", "1": "spam"}, "early_exit_layer": 2}
     network = from_checkpoint(config, networks.random_checkpoint(config))
-    ranges = observe(network, [[2, *range(5, 12), 3]]).equalized()
+    network, seen = with_silu(network, observe(network, [[2, *range(5, 12), 3]]))
+    ranges = seen.equalized()
     for stage, path in zip(stages, default.graph_paths, strict=True):
         built, shipped = build(network, ranges, stage=stage), onnx.load(str(path))
         assert structure(built) == structure(shipped)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tests.unit.model import families
 from tests.unit.model.families import KINDS, network_of, ranges_of, session_of, stages_of
 from worker.errors import BundleError
-from worker.model.graph.builder import build, product_inputs
+from worker.model.graph.builder import build
+from worker.model.graph.names import product_inputs
 from worker.model.graph.observe import observe
 from worker.model.session import Stages, feeds, open_session, run
 

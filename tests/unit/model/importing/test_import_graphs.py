@@ -106,8 +106,9 @@ def test_exact_graph_that_is_of_no_use_is_noted_and_the_quantized_one_served(qua
 
 
 def test_options_that_change_nothing_in_a_ready_graph_are_noted(quantized, tmp_path):
-    notes = imported(quantized, tmp_path / "out", weight_limit=REDUCED_WEIGHT_LIMIT).notes
-    assert any("--reduce-range changes nothing" in note for note in notes)
+    notes = imported(quantized, tmp_path / "out", weight_limit=REDUCED_WEIGHT_LIMIT, exact_gelu=True).notes
+    for option in ("--reduce-range", "--exact-gelu"):
+        assert any(f"{option} changes nothing" in note for note in notes)
 
 
 def test_hub_layout_and_a_named_graph(tmp_path):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from worker.model.evaluation import answers
 from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
-from worker.model.importing import bounds, checkpoint, describing
+from worker.model.importing import bounds, checkpoint, describing, quantizing
 from worker.model.importing.importer import ImportOptions, import_folder
 from worker.model.importing.probing import neutral_texts, probe_texts
 from worker.model.manifest import Source
@@ -252,8 +253,47 @@ def test_parts_that_int8_ruins_stay_fp32(tmp_path):
     quantization = result.bundle.manifest.quantization
     assert quantization.fp32_parts == ("layer.0.activation",)
     assert quantization.against_fp32.same_label >= 0.95
-    assert "layer.0.activation" in result.notes[0]
+    assert any("layer.0.activation" in note for note in result.notes)
     assert quantization.embeddings == "int8 by row"
+
+
+def operators(made):
+    return {node.op_type for node in onnx.load(made.model_path).graph.node}
+
+
+def test_gelu_is_served_as_the_silu_that_is_fitted_to_it(tmp_path):
+    made = imported(checkpoints.write(tmp_path / "m"), tmp_path / "out").bundle
+    assert made.manifest.quantization.gelu == "fitted silu"
+    assert "QuickGelu" in operators(made)
+    assert "Gelu" not in operators(made)
+
+
+def test_exact_gelu_stays_gelu(tmp_path):
+    made = imported(checkpoints.write(tmp_path / "m"), tmp_path / "out", exact_gelu=True).bundle
+    assert made.manifest.quantization.gelu == "as trained"
+    assert "Gelu" in operators(made)
+    assert "QuickGelu" not in operators(made)
+
+
+def test_a_fit_that_the_gate_refuses_is_not_taken(tmp_path, monkeypatch):
+    def ruined(network, seen):
+        (inner, activation), (classifier, _) = network.head
+        upside_down = replace(classifier, weight=-classifier.weight)
+        return replace(network, head=((inner, activation), (upside_down, None))), seen
+
+    folder = checkpoints.write(tmp_path / "m", held=outlier())
+    exact = imported(folder, tmp_path / "exact", exact_gelu=True, min_agreement=0.7)
+    monkeypatch.setattr(quantizing, "with_silu", ruined)
+    result = imported(folder, tmp_path / "out", min_agreement=0.7)
+    assert result.bundle.manifest.quantization == exact.bundle.manifest.quantization
+    assert result.bundle.digest == exact.bundle.digest
+    assert any("Gelu stayed as it is" in note for note in result.notes)
+
+
+def test_exact_gelu_without_gelu_is_noted(tmp_path):
+    folder = checkpoints.write(tmp_path / "m", config=checkpoints.CONFIG | {"hidden_act": "relu"})
+    (note,) = imported(folder, tmp_path / "out", exact_gelu=True).notes
+    assert note == "--exact-gelu changes nothing: the model has no Gelu"
 
 
 def test_the_gate_refuses_what_no_recipe_mends(tmp_path):
