@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     Rate: TypeAlias = Callable[[int, int, int, float], float]
 
 __all__ = ["export", "main"]
-SHAPES = ((1, 32), (4, 32), (8, 32), (12, 32), (16, 32), (24, 32), (4, 128), (1, 512))
+SHAPES = ((1, 32), (4, 32), (8, 32), (12, 32), (16, 32), (24, 32), (48, 16), (4, 128), (1, 512))
 LANES = (1, 2)
 OPENVINO = "OpenVINO INT8"
 OTHERS = {"to_dynamic": DYNAMIC, "to_fused": FUSED, "to_fp32": FP32, "to_openvino": OPENVINO}

@@ -99,7 +99,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[peer.name for peer in PEERS], help="beside Winnow itself")
     parser.add_argument("--faults", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(
-        "--bundle", choices=models.BUNDLES, default=models.RANDOM, help="random weights, or the default bundle's"
+        "--bundle",
+        choices=models.BUNDLES,
+        default=models.RANDOM,
+        help="random weights, or the default bundle's as they are or widened",
     )
     parser.add_argument("--name", help="of the results file (peers, or peers-default)")
     options = parser.parse_args()

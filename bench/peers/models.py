@@ -1,8 +1,9 @@
 """The network of the comparison, as each peer reads it.
 
-A base-size DistilBERT with random weights, or the default bundle with the weights that it serves. Winnow gets its
-bundle; the others what `torch.onnx.export` makes of the same tensors, and that after `quantize_dynamic`: the way most
-people take. Needs the extra `train`.
+A base-size DistilBERT with random weights; the default bundle with the weights that it serves; or these in a network of
+base size, so that one of that size has an early head that is not random. Winnow gets its bundle; the others what
+`torch.onnx.export` makes of the same tensors, and that after `quantize_dynamic`: the way most people take. Needs the
+extra `train`.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bench import kit
 from bench.graphs import export
+from bench.peers import widened
 from bench.peers.peer import HOME, MAX_LENGTH
 from bench.peers.weights import tensors
 from worker.model import bundle as bundles
 from worker.model import random_bundle
-from worker.model.assemble import Encode
-from worker.model.graph.architectures.families import EARLY_EXIT_LAYER
+from worker.model.assemble import Encode, graphs, probes, static_int8
+from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER
+from worker.model.spam.card import PROBES
 from worker.model.spam.making import DEFAULT
 
 if TYPE_CHECKING:
@@ -33,24 +36,27 @@ if TYPE_CHECKING:
     from bench.peers.weights import Tensors
 
 MODELS = HOME / "models"
-RANDOM = "random-base"
-BUNDLES = (RANDOM, "default")
+BUNDLES = (RANDOM, SERVED, WIDENED) = ("random-base", "default", "widened")
 BUNDLE, FP32, INT8 = "bundle", "fp32", "int8"
 """Folders under `MODELS`."""
 SPARK, BENTO = "spark", "bento"
 MASKED = -1e9
+CALIBRATION = 400
+"""Texts that the widened network is quantized with."""
 
 
 def obtain(bundle: str) -> Path:
-    """The folder with all of them, of `random-base` or `default`; made once."""
-    version = kit.graph_version() if bundle == RANDOM else _default_bundle().digest
+    """The folder with all of them, of one of `BUNDLES`; made once."""
+    weights = "" if bundle == RANDOM else _default_bundle().digest
+    version = weights if bundle == SERVED else weights + kit.graph_version()
     folder = MODELS / f"{bundle}.{version}"
     if not (folder / BENTO / "model.onnx").exists():
         print("Making the models of the comparison, once.", flush=True)
         draft = MODELS / "draft"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
-        _make(draft, *(_random(draft) if bundle == RANDOM else _default(draft)))
+        make = {RANDOM: _random, SERVED: _default, WIDENED: _widened}[bundle]
+        _make(draft, *make(draft))
         draft.rename(folder)
     return folder
 
@@ -76,12 +82,34 @@ def _random(out: Path) -> tuple[dict[str, Any], Tensors]:
 
 def _default(out: Path) -> tuple[dict[str, Any], Tensors]:
     shutil.copytree(DEFAULT, out / BUNDLE)
-    config = orjson.loads((DEFAULT / bundles.CONFIG).read_bytes())
+    config = _default_config()
     config.pop(EARLY_EXIT_LAYER, None)
+    return config, tensors(_default_bundle())
+
+
+def _widened(out: Path) -> tuple[dict[str, Any], Tensors]:
     default = _default_bundle()
-    if default.manifest.quantization.gelu == "fitted silu":
+    config, held = widened.config(_default_config()), widened.tensors(tensors(default, early=True))
+    encode = Encode(default.tokenizer_json.encode(), default.manifest.max_length)
+    calibration = encode(kit.texts(CALIBRATION))
+    made = graphs(config, held, calibration)
+    fields = default.manifest.model_dump(exclude={"files", "format", "evaluation", "reference"}) | {
+        "name": WIDENED,
+        "quantization": static_int8("the demo's messages", len(calibration)),
+        "probes": probes(made.quantized, encode, PROBES[:4], made.stages),
+    }
+    files = {**made.files(), bundles.TOKENIZER: default.tokenizer_json.encode(), bundles.CONFIG: orjson.dumps(config)}
+    bundles.write(out / BUNDLE, files, fields)
+    config.pop(EARLY_EXIT_LAYER)
+    return config, {name: each for name, each in held.items() if not name.startswith(EARLY_EXIT)}
+
+
+def _default_config() -> dict[str, Any]:
+    """The default bundle's, with what its network has between feed-forward products."""
+    config: dict[str, Any] = orjson.loads((DEFAULT / bundles.CONFIG).read_bytes())
+    if _default_bundle().manifest.quantization.gelu == "fitted silu":
         config["activation"] = "silu"
-    return config, tensors(default)
+    return config
 
 
 @cache
@@ -111,7 +139,7 @@ def _network(config: dict[str, Any], checkpoint: Tensors) -> PreTrainedModel:
     model = transformers.DistilBertForSequenceClassification(
         transformers.DistilBertConfig(**config, attn_implementation="eager")
     )
-    model.load_state_dict({name: torch.from_numpy(array) for name, array in checkpoint.items()})
+    model.load_state_dict({name: torch.tensor(array) for name, array in checkpoint.items()})
     return model.eval()
 
 

@@ -1,8 +1,8 @@
 """The weights of a bundle, read back from its INT8 graphs: what is served, as a checkpoint that other tools can read.
 
-Of a DistilBERT that classifies sequences, as `worker.model.graph.builder` writes it. An early head is left out, because
-no other tool has one, and so is the bias of the last layer's keys, which changes nothing and is not in the graph. Where
-Gelu became Silu, the weights are those of a network with Silu.
+Of a DistilBERT that classifies sequences, as `worker.model.graph.builder` writes it. An early head is told apart, since
+no other tool has one; the bias of the last layer's keys is 0, as it changes nothing and is not in the graph. Where Gelu
+became Silu, the weights are those of a network with Silu.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import orjson
 from onnx import numpy_helper
 
 from worker.model.bundle import CONFIG
-from worker.model.graph.architectures.families import EARLY_EXIT_LAYER
+from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER, EARLY_QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,16 +84,17 @@ class Graph:
         return [self._constants[name] for name in node.input if name in self._constants]
 
 
-def tensors(bundle: Bundle) -> Tensors:
-    """By the names that transformers has for them, float32."""
+def tensors(bundle: Bundle, *, early: bool = False) -> Tensors:
+    """By the names that transformers has for them, float32; with `early` those of an early head, too."""
     graphs = [Graph(str(path)) for path in bundle.graph_paths]
     norms = [norm for graph in graphs for norm in graph.of("LayerNormalization")]
     products = [product for graph in graphs for product in graph.products()]
     config = orjson.loads((bundle.path / CONFIG).read_bytes())
     layers = int(config["n_layers"])
-    if len(graphs) > 1:  # the early head reads its means with the last product of its graph
-        del products[len(_PRODUCTS) * int(config[EARLY_EXIT_LAYER])]
     found = _embeddings(graphs[0]) | _named("distilbert.embeddings.LayerNorm", *norms.pop(0))
+    if len(graphs) > 1:  # the early head reads its means with the last product of its graph
+        head = _early_head(graphs[0], products.pop(len(_PRODUCTS) * int(config[EARLY_EXIT_LAYER])))
+        found |= head if early else {}
     for i in range(layers):
         name = f"distilbert.transformer.layer.{i}"
         for norm in _NORMS:
@@ -118,6 +119,13 @@ def _asked(graph: Graph, name: str) -> Tensors:
     key, value = keys.transpose(2, 0, 1).reshape(hidden, hidden), values.transpose(1, 0, 2).reshape(hidden, hidden)
     (bias,), _ = graph.of("Add")
     return _dense(f"{name}.k_lin", key, np.zeros(hidden, np.float32)) | _dense(f"{name}.v_lin", value, bias)
+
+
+def _early_head(graph: Graph, product: tuple[np.ndarray, np.ndarray]) -> Tensors:
+    (queries,), (weight,) = graph.of("MatMul")
+    ((bias,),) = graph.of("Add")
+    found = {EARLY_QUERIES: np.ascontiguousarray(queries.T)} | _dense(f"{EARLY_EXIT}.pre_classifier", *product)
+    return found | _named(f"{EARLY_EXIT}.classifier", weight, bias)
 
 
 def _classifier(graph: Graph) -> Tensors:

@@ -27,10 +27,17 @@ def test_the_network_of_the_weights_read_back_says_nearly_the_same(tmp_path, ear
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     paths = [tmp_path / name for name in files if name.endswith(".onnx")]
-    found = tensors(SimpleNamespace(path=tmp_path, graph_paths=paths))
+    bundle = SimpleNamespace(path=tmp_path, graph_paths=paths)
+    found = tensors(bundle)
     names = {name: each.shape for name, each in held.items() if not name.startswith("early_exit")}
     assert {name: each.shape for name, each in found.items()} == names
     served = config | {"activation": "silu"}
     there, back = (run(session_of(from_checkpoint(*each)), ROWS) for each in ((config, held), (served, found)))
     assert 0 < np.abs(there - back).max() < 0.1
     assert np.abs(there).mean() > 0.5
+    more = {name: each for name, each in tensors(bundle, early=True).items() if name not in found}
+    assert {name: each.shape for name, each in more.items()} == {
+        name: each.shape for name, each in held.items() if name.startswith("early_exit")
+    }
+    for name, each in more.items():
+        assert np.linalg.norm(each - held[name]) < 0.03 * np.linalg.norm(held[name])
