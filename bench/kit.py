@@ -35,7 +35,6 @@ __all__ = [
     "bundle",
     "cpu_seconds",
     "free_port",
-    "graph_version",
     "kafka",
     "machine",
     "quantile",
@@ -44,6 +43,7 @@ __all__ = [
     "settings",
     "spread",
     "texts",
+    "version",
 ]
 RESULTS = Path(__file__).parent / "results"
 MADE = Path(__file__).parent.parent / "build" / "bench"
@@ -106,7 +106,7 @@ def bundle(name: str) -> str:
     """
     if not name.startswith(RANDOM):
         return name
-    folder = MADE / f"{name}.{graph_version()}"
+    folder = MADE / f"{name}.{version(GRAPH)}"
     if not (folder / "bundle.json").exists():
         from worker.model import random_bundle  # needs onnx
 
@@ -116,11 +116,12 @@ def bundle(name: str) -> str:
     return str(folder)
 
 
-def graph_version() -> str:
-    """What changes with how graphs are written: none that was made before such a change is measured after it."""
+def version(*folders: Path) -> str:
+    """What changes with the programs in them: nothing that was made before such a change is measured after it."""
     digest = hashlib.sha256()
-    for path in sorted(GRAPH.rglob("*.py")):
-        digest.update(path.read_bytes())
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:8]
 
 

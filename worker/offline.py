@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
     from worker.app import Model
     from worker.config import BatchingSettings
+    from worker.ports import Clock
 
 IN_FLIGHT = 4_096
 """Requests taken in and not yet answered. Answers come in order, so many of these are done and wait for one that is
 not; with fewer of them batches are less full."""
 HELD = 67_108_864
-"""No part is taken in while the texts in flight have so many characters and the states of those that go on so many
-bytes together, or more."""
+"""No part is taken in while the texts in flight have so many characters and the tokens of windows and the states of
+those that go on so many bytes together, or more."""
 PART = 64
 """Requests taken in at once."""
+SLOW = 0.05
+"""Seconds after which what has come of a part is taken in. A source that lets one request alone wait for so long is
+asked for the next when all that came has its answer: nobody is to wait for an answer that is there."""
 RUN_TIMEOUT = 60.0
 WAIT = 1.0
 """Seconds to wait for the lanes before looking after them."""
@@ -39,25 +43,60 @@ class Offline:
     A rejection among the requests stands for one that was refused before, and comes out in its place.
     """
 
-    def __init__(self, model: Model, batching: BatchingSettings) -> None:
+    def __init__(self, model: Model, batching: BatchingSettings, clock: Clock = time.monotonic) -> None:
         self._model = model
         self._batching = batching
+        self._clock = clock
         self._lanes = Lanes(model.classifier, model.lanes, time.monotonic, RUN_TIMEOUT)
         self._lanes.start()
 
     def __call__(self, requests: Iterable[Request | Rejection]) -> Iterator[Result | Rejection]:
-        """One outcome a request, in order; holds a bounded number of them at a time."""
-        way, requests, more = _Way(self._model, self._batching, self._lanes), iter(requests), True
-        while more or way.in_flight:
-            if more and way.room:
-                part = list(itertools.islice(requests, PART))
-                more = len(part) == PART
-                yield from way.take_in(part)
+        """One outcome a request, in order; holds a bounded number of them at a time.
+
+        Raises:
+            Exception: what the source of the requests raises, when those before it have their outcomes.
+        """
+        way, source = _Way(self._model, self._batching, self._lanes), _Source(requests, self._clock)
+        while source.more or way.in_flight:
+            if source.more and way.room and not (source.slow and way.in_flight):
+                yield from way.take_in(source.part())
             else:
                 yield from way.turn(WAIT, CloseReason.DRAIN)
+        if source.failure is not None:
+            raise source.failure
 
     def close(self) -> None:
         self._lanes.close(RUN_TIMEOUT)
+
+
+class _Source:
+    """Requests, a part at a time."""
+
+    def __init__(self, requests: Iterable[Request | Rejection], clock: Clock) -> None:
+        self._requests = iter(requests)
+        self._clock = clock
+        self.more = True
+        self.slow = False
+        """Whether the last one alone let the reader wait."""
+        self.failure: Exception | None = None
+
+    def part(self) -> list[Request | Rejection]:
+        """What there is, `PART` of them at most; waits for one of them."""
+        part: list[Request | Rejection] = []
+        began = before = self._clock()
+        while self.more and len(part) < PART and before - began < SLOW:
+            self._read(part)
+            now = self._clock()
+            before, self.slow = now, now - before >= SLOW
+        return part
+
+    def _read(self, part: list[Request | Rejection]) -> None:
+        try:
+            part.append(next(self._requests))
+        except StopIteration:
+            self.more = False
+        except Exception as error:  # noqa: BLE001 - raised again behind the outcomes of what came before
+            self.more, self.failure = False, error
 
 
 class _Way:
@@ -82,7 +121,7 @@ class _Way:
     @property
     def room(self) -> bool:
         """Whether another part may be taken in."""
-        held = self.characters + self._batcher.bytes
+        held = self.characters + self._windows.bytes + self._batcher.bytes
         return self.in_flight + PART <= IN_FLIGHT and held < HELD
 
     def take_in(self, requests: list[Request | Rejection]) -> Iterator[Result | Rejection]:

@@ -14,7 +14,7 @@ from worker.pipeline.batcher import Batcher, StagedBatcher, bucket_edges
 from worker.pipeline.decision import Decision
 from worker.pipeline.encode import ModelIdentity
 from worker.pipeline.entities import OUTSIDE, read_tags
-from worker.pipeline.infer import OnnxModel, StagedModel
+from worker.pipeline.infer import OnnxModel, StagedModel, session_options
 from worker.pipeline.interpret import Entities
 from worker.pipeline.tokenization import TextTokenizer
 from worker.pipeline.windows import Cutter, JoinTexts, JoinTokens, Windows
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from worker.classifier import EarlyHead
     from worker.model.bundle import Bundle
     from worker.model.manifest import Manifest
+    from worker.pipeline.infer import Allocation
     from worker.pipeline.interpret import Interpreter, OfTexts
     from worker.pipeline.windows import Join
     from worker.ports import Classifier
@@ -152,7 +153,7 @@ def open_model(
     same = found.max_length == manifest.max_length and found.cutter is None
     reading = tokenizer if same else TextTokenizer(bundle.tokenizer_json, manifest.max_length)
     try:
-        model = _graphs(bundle)
+        model = graphs(bundle, settings.allocation)
     except Exception as error:  # noqa: BLE001 - the runtime raises bare exceptions of its own kinds
         raise BundleError(f"The graph of {bundle.path} cannot be loaded: {error}.") from None
 
@@ -177,10 +178,16 @@ def open_model(
     )
 
 
-def _graphs(bundle: Bundle) -> OnnxModel | StagedModel:
+def graphs(bundle: Bundle, allocation: Allocation) -> OnnxModel | StagedModel:
+    """What runs the bundle's graphs; nothing is checked.
+
+    Raises:
+        Exception: whatever ONNX Runtime raises for a file that it cannot load.
+    """
+    options = session_options(allocation)
     if bundle.manifest.early_exit is None:
-        return OnnxModel(str(bundle.model_path), bundle.manifest.pad_id)
-    return StagedModel(str(bundle.early_path), str(bundle.rest_path), bundle.manifest.pad_id)
+        return OnnxModel(str(bundle.model_path), bundle.manifest.pad_id, options)
+    return StagedModel(str(bundle.early_path), str(bundle.rest_path), bundle.manifest.pad_id, options)
 
 
 def _classifier(

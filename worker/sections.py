@@ -183,6 +183,8 @@ class ModelSettings(Section):
     """How the windows' scores become one, by label. `first` alone decides: others are not run. Not for entities."""
     early_exit: Literal["auto", "off"] = "auto"
     """`auto`: with bundles that can, a text that is clear after a few layers takes no more; `off`: all take all."""
+    allocation: Literal["patterns", "arena", "system"] = "patterns"
+    """Memory of runs: ONNX Runtime's arena with a plan for each shape, the arena alone, or the system's malloc."""
     run_timeout_ms: Annotated[int, Field(ge=100)] = 30_000
     """A run of the model that takes longer is stopped."""
 

@@ -104,7 +104,7 @@ def main() -> None:
         default=models.RANDOM,
         help="random weights, or the default bundle's as they are or widened",
     )
-    parser.add_argument("--name", help="of the results file (peers, or peers-default)")
+    parser.add_argument("--name", help="of the results file (peers, or peers-BUNDLE)")
     options = parser.parse_args()
     name = options.name or ("peers" if options.bundle == models.RANDOM else f"peers-{options.bundle}")
     texts = models.read_whole(kit.texts(options.messages, options.texts), options.bundle)

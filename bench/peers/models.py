@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -23,14 +24,12 @@ from bench.peers.peer import HOME, MAX_LENGTH
 from bench.peers.weights import tensors
 from worker.model import bundle as bundles
 from worker.model import random_bundle
-from worker.model.assemble import Encode, graphs, probes, static_int8
+from worker.model.assemble import Encode, graphs, probes
 from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER
 from worker.model.spam.card import PROBES
 from worker.model.spam.making import DEFAULT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from transformers import PreTrainedModel
 
     from bench.peers.weights import Tensors
@@ -48,8 +47,7 @@ CALIBRATION = 400
 def obtain(bundle: str) -> Path:
     """The folder with all of them, of one of `BUNDLES`; made once."""
     weights = "" if bundle == RANDOM else _default_bundle().digest
-    version = weights if bundle == SERVED else weights + kit.graph_version()
-    folder = MODELS / f"{bundle}.{version}"
+    folder = MODELS / f"{bundle}.{weights}{kit.version(kit.GRAPH, Path(__file__).parent)}"
     if not (folder / BENTO / "model.onnx").exists():
         print("Making the models of the comparison, once.", flush=True)
         draft = MODELS / "draft"
@@ -88,6 +86,7 @@ def _default(out: Path) -> tuple[dict[str, Any], Tensors]:
 
 
 def _widened(out: Path) -> tuple[dict[str, Any], Tensors]:
+    """With the default bundle's thresholds, and what was measured of these: the network says the same."""
     default = _default_bundle()
     config, held = widened.config(_default_config()), widened.tensors(tensors(default, early=True))
     encode = Encode(default.tokenizer_json.encode(), default.manifest.max_length)
@@ -95,7 +94,7 @@ def _widened(out: Path) -> tuple[dict[str, Any], Tensors]:
     made = graphs(config, held, calibration)
     fields = default.manifest.model_dump(exclude={"files", "format", "evaluation", "reference"}) | {
         "name": WIDENED,
-        "quantization": static_int8("the demo's messages", len(calibration)),
+        "quantization": made.quantization("the demo's messages", len(calibration)),
         "probes": probes(made.quantized, encode, PROBES[:4], made.stages),
     }
     files = {**made.files(), bundles.TOKENIZER: default.tokenizer_json.encode(), bundles.CONFIG: orjson.dumps(config)}

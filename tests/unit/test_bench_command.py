@@ -70,6 +70,8 @@ def test_it_measures_recommends_and_writes(winnow, tmp_path: Path):
     assert settings.kafka.group_id == "spam"
     assert settings.batching.max_tokens == document["settings"]["batching"]["max_tokens"]
     assert settings.batching.max_messages == document["settings"]["batching"]["max_messages"]
+    assert settings.model.allocation == document["settings"]["model"]["allocation"]
+    assert all(rate > 0 for way in ("patterns", "arena", "system") for rate in document["allocation"][way])
     assert f'lagThreshold: "{document["lag_threshold"]}"' in values.read_text("utf-8")
     assert "win a prize" not in out + said
 
@@ -78,7 +80,15 @@ def test_people_get_a_table_and_the_settings(winnow):
     """What was measured, and lines that can be copied into a settings file."""
     code, out, said = winnow("bench", "--seconds", 1)
     assert code == 0, said
-    for expected in ("messages/s", "[batching]", "max_tokens = ", "[model]", "lanes = ", "autoscaling.lagThreshold"):
+    for expected in (
+        "messages/s",
+        "[batching]",
+        "max_tokens = ",
+        "[model]",
+        "lanes = ",
+        "allocation = ",
+        "autoscaling.lagThreshold",
+    ):
         assert expected in out
     assert [line for line in out.splitlines() if line.endswith(" ")] == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ import worker.offline
 from tests.kit import LABELS, MODEL, StubClassifier, says, tokenize
 from worker.app import Model
 from worker.config import BatchingSettings
-from worker.offline import IN_FLIGHT, PART, Offline
+from worker.offline import IN_FLIGHT, PART, SLOW, Offline
 from worker.pipeline.messages import Rejection, Request, Result
 from worker.pipeline.tokenization import PORTION_CHARACTERS
 
@@ -19,15 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from worker.pipeline.tokenization import Encoded
+    from worker.ports import Clock
 
 
 @pytest.fixture
 def offline() -> Iterator[Callable[..., Offline]]:
     made: list[Offline] = []
 
-    def create(classifier: StubClassifier, tokenizer: object = tokenize) -> Offline:
+    def create(classifier: StubClassifier, tokenizer: object = tokenize, clock: Clock = time.monotonic) -> Offline:
         model = Model(MODEL, LABELS, tokenizer, classifier, 512, 2)
-        made.append(Offline(model, BatchingSettings()))
+        made.append(Offline(model, BatchingSettings(), clock))
         return made[-1]
 
     yield create
@@ -102,6 +104,61 @@ def test_long_texts_are_read_fewer_ahead(offline, monkeypatch):
     for _ in range(10):
         next(outcomes)
     assert 100 <= read <= 10 + 100 + 2 * PART
+    # What has its outcome is not in flight any more.
+    for _ in range(1_000):
+        next(outcomes)
+    assert read <= 1_010 + 100 + 2 * PART
+
+
+def test_a_failure_of_the_source_comes_behind_what_came_before(offline):
+    """Nothing that was read is lost."""
+
+    def failing() -> Iterator[Request]:
+        yield from requests(300)
+        raise OSError("gone")
+
+    outcomes = offline(StubClassifier())(failing())
+    assert [next(outcomes).request for _ in range(300)] == requests(300)
+    with pytest.raises(OSError, match="gone"):
+        next(outcomes)
+
+
+def test_a_slow_source_is_not_asked_again_before_its_texts_have_their_answers(offline):
+    """Whoever types or sends one text at a time sees what is said of it, and not only with the next."""
+    now = 0.0
+    asked: list[int] = []
+
+    def slow() -> Iterator[Request]:
+        nonlocal now
+        for number in range(20):
+            asked.append(number)
+            now += 2 * SLOW
+            yield Request(str(number), "a text", False)
+
+    for number, outcome in enumerate(offline(StubClassifier(), clock=lambda: now)(slow())):
+        assert outcome.request.id == str(number)
+        assert asked[-1] == number
+
+
+def test_what_comes_slowly_is_taken_in_before_a_part_is_full(offline):
+    """A source that gives many texts a second, but not a part at once, keeps the lanes at work while it is read."""
+    now = 0.0
+
+    def steady() -> Iterator[Request]:
+        nonlocal now
+        for number in range(300):
+            now += SLOW / 10
+            yield Request(str(number), f"a text {number}", False)
+
+    sizes: list[int] = []
+
+    def watched(texts: Sequence[str]) -> list[Encoded]:
+        sizes.append(len(texts))
+        return tokenize(texts)
+
+    outcomes = list(offline(StubClassifier(), watched, lambda: now)(steady()))
+    assert [one.request.id for one in outcomes] == [str(number) for number in range(300)]
+    assert max(sizes) <= 11
 
 
 def test_nothing_gives_nothing(offline):

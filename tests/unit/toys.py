@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from worker.model import bundle, random_bundle
-from worker.model.assemble import Encode, config_json, graphs, probes, static_int8
+from worker.model.assemble import Encode, config_json, graphs, probes
 from worker.model.manifest import Probe, Quantization
 from worker.pipeline.infer import OnnxModel
 from worker.pipeline.tokenization import TextTokenizer
@@ -124,7 +124,7 @@ def write_staged(path: Path, threshold: float, **fields: Any) -> Bundle:
         {**made.files(), bundle.TOKENIZER: tokenizer_json().encode(), bundle.CONFIG: orjson.dumps(config)},
         {
             "name": "staged", "licence": "Apache-2.0", "task": "single-label", "activation": "softmax",
-            "temperature": 0.2, "max_length": LONGEST, "quantization": static_int8("its words", len(WORDS)),
+            "temperature": 0.2, "max_length": LONGEST, "quantization": made.quantization("its words", len(WORDS)),
             "early_exit": early, "probes": probes(made.quantized, encode, PROBES, made.stages), "probe_tolerance": 0.1,
             **fields,
         },

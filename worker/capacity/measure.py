@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 import orjson
 
 from worker.app import Worker
 from worker.capacity.plan import Visit
 from worker.memory import MemoryLog, MemorySink, MemorySource
+from worker.opening import graphs
+from worker.pipeline.infer import Allocation
 from worker.pipeline.tokenization import portions
 from worker.sections import CacheSettings, InputSettings, ServingSettings, ShutdownSettings
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from worker.capacity.rounds import Shape
     from worker.classifier import OnnxClassifier
     from worker.config import Settings
+    from worker.model.bundle import Bundle
     from worker.ports import Clock
     from worker.sections import Section
 
@@ -66,6 +69,16 @@ def tokenize(model: Model, texts: Sequence[str], clock: Clock = time.perf_counte
 def graph(model: Model) -> Run:
     """Runs of the bundle's graph, all of its layers."""
     return cast("OnnxClassifier", model.classifier).model
+
+
+def by_allocation(model: Model, batches: Sequence[Sequence[Sequence[int]]]) -> dict[Allocation, Run]:
+    """What runs all the batches, one after the other, with each way to get memory; the rows given do not matter."""
+
+    def through(run: Run) -> Run:
+        return lambda _: [run(rows) for rows in batches]
+
+    bundle = cast("Bundle", model.bundle)
+    return {each: through(graphs(bundle, each)) for each in get_args(Allocation)}
 
 
 def batch(ids: Sequence[Sequence[int]], shape: Shape) -> list[list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from worker.capacity.rounds import Shape
+    from worker.pipeline.infer import Allocation
 
+K = TypeVar("K")
 ENOUGH = 0.98
 """Of the best rate: what comes so close to it with less (a smaller batch, fewer lanes) is preferred."""
+NEARLY = 0.95
+"""Likewise of what costs nothing either way: a smaller difference may be chance."""
 SHORTEST = 16
 """Tokens from which on the bound on tokens is the one that a batch meets, not the one on messages."""
 MOST_MESSAGES = 1024
@@ -54,14 +58,15 @@ class Recommendation(NamedTuple):
     max_messages: int
     lanes: int
     """As `model.lanes` has it: 0 for as many as there are cores."""
-    lag_threshold: int
+    allocation: Allocation
+    lag_threshold: int = 0
 
     @property
-    def settings(self) -> dict[str, dict[str, int]]:
+    def settings(self) -> dict[str, dict[str, int | str]]:
         """By section and name."""
         return {
             "batching": {"max_messages": self.max_messages, "max_tokens": self.max_tokens},
-            "model": {"lanes": self.lanes},
+            "model": {"lanes": self.lanes, "allocation": self.allocation},
         }
 
 
@@ -88,13 +93,17 @@ def best_bound(
     texts: Sequence[int],
 ) -> int:
     """The least bound on padded tokens that is as good as the best one for texts of so many tokens each."""
-    rates = {bound: mixed_rates(measured, bound, lengths, texts) for bound in bounds}
-    return _least_of_the_best(rates)
+    return _first_of_the_best({bound: mixed_rates(measured, bound, lengths, texts) for bound in sorted(bounds)})
 
 
 def best_lanes(visits: Mapping[int, Sequence[Visit]]) -> int:
     """The least number of lanes that is as good as the best one."""
-    return _least_of_the_best({lanes: [visit.rate for visit in each] for lanes, each in visits.items()})
+    return _first_of_the_best({lanes: [visit.rate for visit in visits[lanes]] for lanes in sorted(visits)})
+
+
+def best_allocation(visits: Mapping[Allocation, Sequence[Visit]]) -> Allocation:
+    """The first that is nearly as good as the best one."""
+    return _first_of_the_best({each: [visit.rate for visit in visits[each]] for each in visits}, NEARLY)
 
 
 def mixed_rates(
@@ -112,11 +121,11 @@ def _mean_cost(lengths: Sequence[int], costs: Sequence[float], texts: Sequence[i
     return float(np.mean(on_line * np.maximum(1.0, tokens / lengths[-1])))
 
 
-def _least_of_the_best(rates: Mapping[int, Sequence[float]]) -> int:
+def _first_of_the_best(rates: Mapping[K, Sequence[float]], enough: float = ENOUGH) -> K:
     """Compared round by round: what disturbed a round disturbed all."""
     best = max(rates, key=lambda each: statistics.median(rates[each]))
-    for each in sorted(rates):
-        if statistics.median(a / b for a, b in zip(rates[each], rates[best], strict=True)) >= ENOUGH:
+    for each in rates:
+        if statistics.median(a / b for a, b in zip(rates[each], rates[best], strict=True)) >= enough:
             return each
     return best
 

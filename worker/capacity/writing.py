@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 import tomllib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from worker.errors import ConfigError
 
@@ -14,19 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    Changes: TypeAlias = Mapping[str, Mapping[str, int | str]]
+    """Numbers and words by section and name."""
+
 MARK = "# Written by `winnow bench`"
 
 
-def lines(changes: Mapping[str, Mapping[str, int]]) -> str:
+def lines(changes: Changes) -> str:
     """The settings as a settings file has them."""
     return "\n".join(
-        f"[{section}]\n" + "".join(f"{name} = {value}\n" for name, value in values.items())
+        f"[{section}]\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
         for section, values in changes.items()
     )
 
 
-def write_settings(path: Path, changes: Mapping[str, Mapping[str, int]]) -> None:
-    """Set numbers by section and name in a settings file, made if there is none; comments and all else stay.
+def write_settings(path: Path, changes: Changes) -> None:
+    """Set values by section and name in a settings file, made if there is none; comments and all else stay.
 
     Raises:
         ConfigError: as `edited`, or the file cannot be written; it is as it was.
@@ -34,7 +37,7 @@ def write_settings(path: Path, changes: Mapping[str, Mapping[str, int]]) -> None
     replace(path, edited(path, changes))
 
 
-def edited(path: Path, changes: Mapping[str, Mapping[str, int]]) -> str:
+def edited(path: Path, changes: Changes) -> str:
     """What the file would hold with the changes.
 
     Raises:
@@ -49,7 +52,7 @@ def edited(path: Path, changes: Mapping[str, Mapping[str, int]]) -> str:
         raise ConfigError(f"The configuration file {path} is not TOML: {error}.") from None
     for section, values in changes.items():
         for name, value in values.items():
-            new = _with(new, section, name, value)
+            new = _with(new, section, name, _toml(value))
     if not _is_merged(new, before, changes):
         raise ConfigError(
             f"{path} has {' or '.join(changes)} in a form that cannot be changed safely. Set this in it:\n\n"
@@ -108,7 +111,11 @@ def replace(path: Path, text: str) -> None:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.") from None
 
 
-def _with(text: str, section: str, name: str, value: int) -> str:
+def _toml(value: int | str) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _with(text: str, section: str, name: str, value: str) -> str:
     """The text with `name = value` in the table `[section]`, which is appended where there is none."""
     parts = text.splitlines(keepends=True)
     head = re.compile(rf"\s*\[\s*{section}\s*\]\s*(#.*)?$")
@@ -122,13 +129,14 @@ def _with(text: str, section: str, name: str, value: int) -> str:
         if found := setting.match(parts[i]):
             parts[i] = f"{found.group(1)}{value}{found.group(3)}"
             return "".join(parts)
-    if not parts[start].endswith("\n"):
-        parts[start] += "\n"
-    parts.insert(start + 1, f"{name} = {value}\n")
+    head_line = parts[start]
+    end_of_line = head_line[len(head_line.rstrip("\r\n")) :] or "\n"
+    parts[start] = head_line.rstrip("\r\n") + end_of_line
+    parts.insert(start + 1, f"{name} = {value}{end_of_line}")
     return "".join(parts)
 
 
-def _is_merged(text: str, before: Mapping[str, Any], changes: Mapping[str, Mapping[str, int]]) -> bool:
+def _is_merged(text: str, before: Mapping[str, Any], changes: Changes) -> bool:
     """Whether the text says what was said before and the changes, and nothing else."""
     if not all(isinstance(before.get(section, {}), dict) for section in changes):
         return False

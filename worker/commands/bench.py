@@ -24,20 +24,21 @@ from worker.errors import ConfigError
 from worker.model.data import Fields, read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from worker.app import Model
     from worker.capacity.measure import Tokenized, Whole
     from worker.capacity.plan import Recommendation, Row, Visit
     from worker.config import Settings
+    from worker.pipeline.infer import Allocation
 
 BUSY = 0.5
 """Load for each core, before anything is measured, from which on figures are not to be believed."""
 TEXTS = 2_000
 """Of a file, as many as lengths are taken from."""
-GRID, LANES, WHOLE = 0.6, 0.35, 0.8
-"""Shares of the budget that is left: for batches of all shapes, then for lanes, then for the whole worker."""
+GRID, LANES, ALLOCATION, WHOLE = 0.6, 0.3, 0.35, 0.8
+"""Shares of the budget that is left: for batches of all shapes, for lanes, for memory, then for the whole worker."""
 
 
 class Options(NamedTuple):
@@ -64,6 +65,8 @@ class Graph(NamedTuple):
     visits: dict[Shape, list[Visit]]
     max_tokens: int
     by_lanes: dict[int, list[Visit]]
+    by_allocation: dict[Allocation, list[Visit]]
+    """Batches of all lengths, one after the other."""
 
 
 class Found(NamedTuple):
@@ -118,7 +121,7 @@ def _settings(options: Options) -> Settings:
 def _check_files(options: Options) -> None:
     """What cannot be written is told before anything is measured."""
     if options.write is not None:
-        writing.edited(options.write, plan.Recommendation(1, 1, 0, 1).settings)
+        writing.edited(options.write, plan.Recommendation(1, 1, 0, "patterns").settings)
     if options.write_keda is not None:
         writing.check_keda(options.write_keda)
 
@@ -142,7 +145,10 @@ def _measured(settings: Settings, texts: list[str], budget: Budget, options: Opt
     graph = _graph(model, tokenized, lengths, budget)
     lanes = plan.best_lanes(graph.by_lanes)
     chosen = plan.Recommendation(
-        graph.max_tokens, plan.max_messages(graph.max_tokens), 0 if lanes == model.lanes else lanes, 0
+        graph.max_tokens,
+        plan.max_messages(graph.max_tokens),
+        0 if lanes == model.lanes else lanes,
+        plan.best_allocation(graph.by_allocation),
     )
     expected = statistics.median(plan.mixed_rates(graph.visits, graph.max_tokens, graph.lengths, lengths))
     seconds = WHOLE * budget.left
@@ -168,7 +174,17 @@ def _graph(model: Model, tokenized: Tokenized, texts: Sequence[int], budget: Bud
     rows = batches[full(best, middle)]
     counts = plan.lane_counts(model.lanes)
     by_lanes = in_turns(counts, lambda n, secs: measure.on_lanes(run, rows, n, secs), budget.share(LANES))
-    return Graph(bounds, lengths, visits, best, by_lanes)
+    mixed = [batches[full(best, length)] for length in lengths]
+    return Graph(bounds, lengths, visits, best, by_lanes, _by_allocation(model, mixed, budget.share(ALLOCATION)))
+
+
+def _by_allocation(model: Model, batches: Sequence[list[list[int]]], budget: Budget) -> dict[Allocation, list[Visit]]:
+    """Each with a session of its own, which has run every batch before."""
+    runs = measure.by_allocation(model, batches)
+    rows = [row for batch in batches for row in batch]
+    for run in runs.values():
+        measure.on_lanes(run, rows, model.lanes, 0.0)
+    return in_turns(list(runs), lambda each, secs: measure.on_lanes(runs[each], rows, model.lanes, secs), budget)
 
 
 def _with(settings: Settings, chosen: Recommendation) -> Settings:
@@ -226,9 +242,14 @@ def _lines(found: Found, options: Options) -> list[str]:
         f"{lanes}: {statistics.median(visit.rate for visit in visits):,.0f}/s"
         for lanes, visits in found.graph.by_lanes.items()
     )
+    by_allocation = ", ".join(
+        f"{each}: {statistics.median(visit.rate for visit in visits):,.0f}/s"
+        for each, visits in found.graph.by_allocation.items()
+    )
     cost = 1e6 * found.tokenized.seconds
     return [
         f"Lanes: {by_lanes}.",
+        f"Memory, batches of all lengths in turns: {by_allocation}.",
         f"Texts: {statistics.fmean(found.lengths):.0f} tokens on average ({texts}); {cost:,.0f} µs to tokenize one.",
         f"The whole worker without Kafka: {found.whole.rate:,.0f} messages/s; "
         f"{1e6 * found.whole.cpu:,.0f} µs of CPU a message beside the model.",
@@ -243,7 +264,8 @@ def _document(found: Found, options: Options) -> dict[str, Any]:
         "texts": {"mean_tokens": statistics.fmean(found.lengths), "demo": options.texts is None},
         "capacity": [row._asdict() for row in found.rows],
         "batches": [plan.row(shape, visits)._asdict() for shape, visits in graph.visits.items()],
-        "lanes": {str(lanes): [round(visit.rate, 1) for visit in visits] for lanes, visits in graph.by_lanes.items()},
+        "lanes": _rates(graph.by_lanes),
+        "allocation": _rates(graph.by_allocation),
         "tokenizer_seconds": found.tokenized.seconds,
         "worker": found.whole._asdict(),
         "latency_target_seconds": options.latency_target,
@@ -251,3 +273,7 @@ def _document(found: Found, options: Options) -> dict[str, Any]:
         "settings": found.chosen.settings,
         "lag_threshold": found.chosen.lag_threshold,
     }
+
+
+def _rates(visits: Mapping[Any, Sequence[Visit]]) -> dict[str, list[float]]:
+    return {str(name): [round(visit.rate, 1) for visit in each] for name, each in visits.items()}

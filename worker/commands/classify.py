@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import deque
+from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 import orjson
@@ -66,13 +67,13 @@ def settings_for(
 def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as_json: bool) -> None:
     """Write one line a text: what the model says of it and the text, or a JSON document."""
     model = open_model(settings.model, settings.entities, settings.decision)
-    offline = Offline(model, settings.batching)
     write = _json_writer(model) if as_json else _readable_writer()
     wrong = 0
-    for given, outcome in _outcomes(offline, _lines(texts, files), settings.input):
-        wrong += isinstance(outcome, Rejection)
-        write(given, outcome)
-    offline.close()
+    # However it ends, the interpreter must not do so while a lane still runs the model.
+    with closing(Offline(model, settings.batching)) as offline:
+        for given, outcome in _outcomes(offline, _lines(texts, files), settings.input):
+            wrong += isinstance(outcome, Rejection)
+            write(given, outcome)
     if wrong:
         raise ConfigError(f"{wrong} of the lines could not be classified; each says why.")
 

@@ -9,6 +9,7 @@ import orjson
 from tokenizers import Tokenizer
 
 from worker.model import bundle
+from worker.model.graph.activations import GELUS
 from worker.model.graph.builder import STAGES, build
 from worker.model.graph.correct import corrected
 from worker.model.graph.network import from_checkpoint
@@ -38,15 +39,31 @@ class TwoStages(NamedTuple):
 
 @dataclass(frozen=True)
 class Graphs:
-    """The same network twice, serialized; a third time, in two stages, where it has an early head."""
+    """The same network twice, serialized; a third time, in two stages, where it has an early head.
+
+    Attributes:
+        fitted: whether a Silu that was fitted to Gelu stands in the INT8 graphs.
+    """
 
     quantized: bytes
     fp32: bytes
+    fitted: bool
     stages: TwoStages | None = None
 
     def files(self) -> dict[str, bytes]:
         """What a bundle holds of them, by name."""
         return graph_files(self.quantized, self.stages)
+
+    def quantization(self, calibration: str, texts: int) -> Quantization:
+        """What the manifest says of the INT8 graph, which was calibrated on so many texts."""
+        return Quantization(
+            weights="int8 by column",
+            activations="static uint8",
+            embeddings="int8 by row",
+            gelu="fitted silu" if self.fitted else "as trained",
+            calibration=calibration,
+            calibration_texts=texts,
+        )
 
 
 class Encode:
@@ -90,7 +107,7 @@ def graphs(
         fast = corrected(fast, ranges, calibration, weight_limit, trained=network)
     quantized = build(fast, ranges, weight_limit=weight_limit).SerializeToString()
     staged = None if network.early is None else two_stages(fast, ranges, weight_limit=weight_limit)
-    return Graphs(quantized, fp32, staged)
+    return Graphs(quantized, fp32, network.activation in GELUS, staged)
 
 
 def two_stages(
@@ -107,18 +124,6 @@ def two_stages(
 def graph_files(model: bytes, stages: TwoStages | None) -> dict[str, bytes]:
     """The graphs of a bundle by the names of their files: two stages where they are given, else one."""
     return {bundle.MODEL: model} if stages is None else {bundle.EARLY: stages.early, bundle.REST: stages.rest}
-
-
-def static_int8(calibration: str, texts: int) -> Quantization:
-    """What the manifest says of a graph made by `graphs` of a network with Gelu."""
-    return Quantization(
-        weights="int8 by column",
-        activations="static uint8",
-        embeddings="int8 by row",
-        gelu="fitted silu",
-        calibration=calibration,
-        calibration_texts=texts,
-    )
 
 
 def plain_tokenizer(tokenizer_json: bytes) -> bytes:

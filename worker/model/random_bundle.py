@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from worker.model import bundle
-from worker.model.assemble import PROBE_TOLERANCE, Encode, config_json, graphs, probes, static_int8
+from worker.model.assemble import PROBE_TOLERANCE, Encode, config_json, graphs, probes
 from worker.model.evaluation.early_exit import heads
 from worker.model.graph.architectures.families import EARLY_EXIT, EARLY_EXIT_LAYER, EARLY_QUERIES
 from worker.model.manifest import EarlyExit
@@ -85,7 +85,7 @@ def write(out: Path, size: str, seed: int = 0, exit_layer: int | None = None, le
         "task": "single-label",
         "activation": "softmax",
         "max_length": 512,
-        "quantization": static_int8("random token ids", len(texts)),
+        "quantization": made.quantization("random token ids", len(texts)),
         "early_exit": None if made.stages is None else _early_exit(config, made.stages, rng, left),
         "probes": probes(made.quantized, encode, PROBES[:4], made.stages),
         "probe_tolerance": PROBE_TOLERANCE,

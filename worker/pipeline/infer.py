@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -12,14 +12,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Allocation: TypeAlias = Literal["patterns", "arena", "system"]
 DTYPES: dict[str, type[np.integer]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 """Of the inputs that can be fed, by ONNX Runtime's names."""
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 _LOGITS, _STATES = "logits", "hidden"
 
 
-def session_options() -> ort.SessionOptions:
+def session_options(allocation: Allocation = "patterns") -> ort.SessionOptions:
     """One thread a run, no spinning: lanes bring the parallelism, and a waiting core is another process's.
+
+    `allocation` is how runs get their memory: from ONNX Runtime's arena, by a plan that is kept for each shape of a
+    batch (`patterns`) or without one (`arena`), or each time from the `system`.
 
     `SkipLayerNormalization` costs several times what `Add` and `LayerNormalization` cost on the CPU, so the
     optimizer must not fuse them again (`open_session`).
@@ -28,6 +32,8 @@ def session_options() -> ort.SessionOptions:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_cpu_mem_arena = allocation != "system"
+    options.enable_mem_pattern = allocation == "patterns"
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     return options
@@ -54,8 +60,8 @@ class OnnxModel:
         Exception: whatever ONNX Runtime raises for a file it cannot load or a run that fails.
     """
 
-    def __init__(self, path: str, pad_id: int) -> None:
-        self._session = open_session(path)
+    def __init__(self, path: str, pad_id: int, options: ort.SessionOptions | None = None) -> None:
+        self._session = open_session(path, options)
         self._dtypes = _dtypes(self._session)
         outputs = [one.name for one in self._session.get_outputs()]
         self._output = "logits" if "logits" in outputs else outputs[0]
@@ -81,8 +87,8 @@ class StagedModel:
         Exception: whatever ONNX Runtime raises for a file it cannot load or a run that fails.
     """
 
-    def __init__(self, early_path: str, rest_path: str, pad_id: int) -> None:
-        self._early, self._rest = open_session(early_path), open_session(rest_path)
+    def __init__(self, early_path: str, rest_path: str, pad_id: int, options: ort.SessionOptions | None = None) -> None:
+        self._early, self._rest = open_session(early_path, options), open_session(rest_path, options)
         self._ids = _dtypes(self._early)
         self._mask = _dtypes(self._rest, but={_STATES})["attention_mask"]
         self._pad_id = pad_id

@@ -71,6 +71,13 @@ def test_no_more_lanes_than_help():
     assert plan.best_lanes({1: visits(100)}) == 1
 
 
+def test_another_way_to_get_memory_must_be_worth_it():
+    """What comes by chance changes no setting."""
+    found = {"patterns": visits(100, 90), "arena": visits(104, 94), "system": visits(80, 70)}
+    assert plan.best_allocation(found) == "patterns"
+    assert plan.best_allocation(found | {"system": visits(112, 101)}) == "system"
+
+
 @pytest.mark.parametrize(("most", "counts"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
 def test_lanes_double_up_to_what_there_is(most: int, counts: list[int]):
     """Powers of two, and all cores."""
@@ -100,5 +107,8 @@ def test_the_lag_threshold_is_what_a_replica_works_off_in_time():
 
 def test_settings_are_by_section():
     """As a settings file has them."""
-    chosen = plan.Recommendation(512, 32, 0, 7000)
-    assert chosen.settings == {"batching": {"max_messages": 32, "max_tokens": 512}, "model": {"lanes": 0}}
+    chosen = plan.Recommendation(512, 32, 0, "arena", 7000)
+    assert chosen.settings == {
+        "batching": {"max_messages": 32, "max_tokens": 512},
+        "model": {"lanes": 0, "allocation": "arena"},
+    }

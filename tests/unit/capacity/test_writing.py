@@ -14,7 +14,7 @@ from worker.errors import ConfigError
 if TYPE_CHECKING:
     from pathlib import Path
 
-CHANGES = {"batching": {"max_messages": 16, "max_tokens": 256}, "model": {"lanes": 2}}
+CHANGES = {"batching": {"max_messages": 16, "max_tokens": 256}, "model": {"lanes": 2, "allocation": "arena"}}
 FULL = """# Our spam filter.
 [kafka]
 group_id = "spam"   # never change this
@@ -43,7 +43,7 @@ def test_comments_and_all_else_stay(file: Path):
     expected = (
         text.replace("max_tokens=512", "max_tokens=256")
         .replace("# measured\n", "# measured\nmax_messages = 16\n")
-        .replace("[model]\n", "[model]\nlanes = 2\n")
+        .replace("[model]\n", '[model]\nallocation = "arena"\nlanes = 2\n')
     )
     assert file.read_text("utf-8") == expected
     assert load(file).batching.max_messages == 16
@@ -55,7 +55,7 @@ def test_names_that_begin_alike_and_values_that_look_alike_are_left_alone(file: 
     write_settings(file, CHANGES)
     document = tomllib.loads(file.read_text("utf-8"))
     assert document["batching"]["max_tokens_of_old"] == "[model]"
-    assert document["model"] == {"lanes": 2, "bundle": "mine"}
+    assert document["model"] == {"lanes": 2, "allocation": "arena", "bundle": "mine"}
 
 
 def test_writing_twice_changes_nothing_more(file: Path):
@@ -85,7 +85,9 @@ def test_line_ends_stay_as_they_are(file: Path):
     """A file from Windows keeps its carriage returns."""
     file.write_bytes(b"[batching]\r\nmax_tokens = 512\r\nmax_messages = 3\r\n[model]\r\nlanes = 1\r\n")
     write_settings(file, CHANGES)
-    assert file.read_bytes() == b"[batching]\r\nmax_tokens = 256\r\nmax_messages = 16\r\n[model]\r\nlanes = 2\r\n"
+    assert file.read_bytes() == (
+        b'[batching]\r\nmax_tokens = 256\r\nmax_messages = 16\r\n[model]\r\nallocation = "arena"\r\nlanes = 2\r\n'
+    )
 
 
 @pytest.mark.parametrize(

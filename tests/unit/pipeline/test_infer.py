@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import hypothesis.strategies as st
 import numpy as np
@@ -12,9 +12,11 @@ from hypothesis import given
 
 from tests.kit import item
 from worker.classifier import OnnxClassifier
-from worker.pipeline.infer import OnnxModel, session_options
+from worker.opening import open_model
+from worker.pipeline.infer import Allocation, OnnxModel, session_options
 from worker.pipeline.interpret import SingleLabel
 from worker.pipeline.ledger import Ledger
+from worker.sections import ModelSettings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +76,25 @@ def test_a_session_takes_one_thread():
     """Lanes bring the parallelism: a run takes one thread."""
     options = session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "arena", "pattern"), [("patterns", True, True), ("arena", True, False), ("system", False, False)]
+)
+def test_memory_is_got_as_asked(allocation: Allocation, arena: bool, pattern: bool):
+    """From the arena, with or without a plan for each shape, or from the system."""
+    model = open_model(ModelSettings(allocation=allocation)).classifier.model
+    for session in (model._early, model._rest):
+        options = session.get_session_options()
+        assert (options.enable_cpu_mem_arena, options.enable_mem_pattern) == (arena, pattern)
+
+
+def test_where_memory_comes_from_changes_no_number():
+    """The same bits for the same batch."""
+    rows = [[101, *range(2000, 2000 + count), 102] for count in (3, 9, 30)]
+    said = [open_model(ModelSettings(allocation=each)).classifier.model(rows) for each in get_args(Allocation)]
+    for other in said[1:]:
+        np.testing.assert_array_equal(other, said[0])
 
 
 def test_a_file_that_is_no_graph_raises(tmp_path: Path):

@@ -6,6 +6,7 @@ Calibration needs these, the gate needs the logits, and the FP32 graph is the sl
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from worker.model.graph.quantize import GROUPS, WEIGHT_LIMIT, Range, equalized
 from worker.model.session import feeds, open_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from concurrent.futures import Executor, Future
 
     import onnxruntime
 
@@ -106,7 +108,7 @@ def observe(
     found: dict[str, np.ndarray] = {}
     with ThreadPoolExecutor(usable_cores()) as lanes:
         # One after the other, since a sum depends on the order.
-        for said, *reduced in lanes.map(look, range(len(rows))):
+        for said, *reduced in _in_order(lanes, look, len(rows)):
             logits.append(np.asarray(said[0]))
             for output, each in zip(outputs[1:], reduced, strict=True) if reduced else ():
                 both = _OVER_TEXTS[output.rpartition(".")[2]]
@@ -114,6 +116,17 @@ def observe(
     low, high = ({name: found[f"{name}.{op}"] for name in (*names, *read)} for op in _EXTREMES)
     spreads = {name: _spread(name, low[name], high[name], found, len(chosen)) for name in read}
     return Observed(logits, {name: low[name] for name in names}, {name: high[name] for name in names}, spreads)
+
+
+def _in_order(lanes: Executor, look: Callable[[int], list[np.ndarray]], count: int) -> Iterator[list[np.ndarray]]:
+    """What is seen of each text; of a few at a time, however long the first of them takes."""
+    running: deque[Future[list[np.ndarray]]] = deque()
+    for i in range(count):
+        running.append(lanes.submit(look, i))
+        if len(running) > 2 * usable_cores():
+            yield running.popleft().result()
+    while running:
+        yield running.popleft().result()
 
 
 def _spread(name: str, low: np.ndarray, high: np.ndarray, sums: Mapping[str, np.ndarray], texts: int) -> Spread:

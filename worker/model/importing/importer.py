@@ -212,7 +212,7 @@ class Importer:
         if self._options.exact_gelu and not there:
             self._notes.append("--exact-gelu changes nothing: the model has no Gelu")
         elif there and made.gelu == "as trained" and not self._options.exact_gelu:
-            self._notes.append("Gelu stayed as it is, because the Silu fitted to it, which is faster, cost too much")
+            self._notes.append("Gelu stayed as it is: the Silu fitted to it, which is faster, is too far from FP32")
 
     def _foreign(self, path: Path) -> tuple[Described, Made]:
         self._say(f"reading {path.name}")

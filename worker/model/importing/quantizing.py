@@ -100,8 +100,8 @@ class Quantizing:
         network, ranges, model, comparison = self._whole(seen, judge)
         parts: tuple[str, ...] = ()
         most = 0
-        if not judge.passes(comparison):
-            del model
+        if model is None or not judge.passes(comparison):
+            model = None
             self._say("INT8 alone is too far from FP32: looking for the parts that it hurts most")
             of_whole = {name: found for name, found in ranges.items() if name != EARLY_INPUT}
             switched = Switched(network, of_whole, self._weight_limit)
@@ -113,8 +113,13 @@ class Quantizing:
         made = Made(model, self._quantization(network, parts, comparison), comparison)
         return made if self._leave is None else self._in_two_stages(network, made, ranges, judge, self._leave)
 
-    def _whole(self, seen: Observed, judge: fallback.Judge) -> tuple[Network, dict[str, Range], bytes, Comparison]:
-        """All parts in INT8: with Silu fitted to Gelu if that surely passes, else with what is nearer to FP32."""
+    def _whole(
+        self, seen: Observed, judge: fallback.Judge
+    ) -> tuple[Network, dict[str, Range], bytes | None, Comparison]:
+        """All parts in INT8: with Silu fitted to Gelu, but Gelu where that alone surely passes, or is nearer to FP32.
+
+        Without the graph where it does not pass and another has been built since.
+        """
         self._say("building and comparing INT8")
         network, fast = self._network, seen
         if not self._exact_gelu:
@@ -126,10 +131,9 @@ class Quantizing:
         del model
         exact = seen.equalized()
         model, of_exact = self._built(self._network, exact, judge, ())
-        if of_exact.agreement.same_label >= comparison.agreement.same_label:
+        if judge.passes(of_exact) or of_exact.closeness > comparison.closeness:
             return self._network, exact, model, of_exact
-        del model
-        return network, ranges, *self._built(network, ranges, judge, ())
+        return network, ranges, None, comparison
 
     def _in_two_stages(
         self, network: Network, made: Made, ranges: Mapping[str, Range], judge: fallback.Judge, leave: Rule

@@ -24,7 +24,6 @@ from worker.model.assemble import (
     graphs,
     plain_tokenizer,
     probes,
-    static_int8,
 )
 from worker.model.data import Example
 from worker.model.evaluation.answers import probabilities
@@ -174,7 +173,7 @@ def make(
         "thresholds": decision.thresholds,
         "max_length": MAX_LENGTH,
         "early_exit": decision.early_exit,
-        "quantization": static_int8(
+        "quantization": both.quantization(
             "minimum and maximum of equalized channels over training texts, equally many a channel; the biases of the "
             "norms take back what that shifts",
             CALIBRATION_TEXTS,

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ from worker.model.graph.network import from_checkpoint
 from worker.model.graph.observe import observe
 from worker.model.graph.quantize import REDUCED_WEIGHT_LIMIT, WEIGHT_LIMIT
 from worker.model.importing import bounds, checkpoint, describing, quantizing
+from worker.model.importing.fallback import Judge
 from worker.model.importing.importer import ImportOptions, import_folder
 from worker.model.importing.probing import neutral_texts, probe_texts
 from worker.model.manifest import Source
@@ -339,3 +341,27 @@ def test_importing_needs_no_torch(tmp_path):
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("silu", "gelu", "taken", "built"),
+    [
+        ((True, 0.99), None, "fitted silu", True),
+        ((False, 0.994), (True, 0.993), "as trained", True),
+        ((False, 0.90), (False, 0.95), "as trained", True),
+        ((False, 0.95), (False, 0.90), "fitted silu", False),
+        ((False, 0.95), (False, 0.95), "fitted silu", False),
+    ],
+)
+def test_gelu_is_taken_where_it_passes_alone_or_is_nearer(silu, gelu, taken, built):
+    """Each: whether it passes, and how close it is; what does not pass is not kept while others are built."""
+    network = from_checkpoint(checkpoints.CONFIG, checkpoints.tensors())
+    rows = [[2, *range(5 + i, 10 + 2 * i), 3] for i in range(6)]
+    answers = [SimpleNamespace(ok=each[0], closeness=each[1]) for each in (silu, gelu) if each is not None]
+    judge = Judge(rows, lambda _: answers.pop(0), lambda comparison: comparison.ok)
+    work = quantizing.Quantizing(network, None, None, None, 127, lambda _: None)
+    chosen, _, model, comparison = work._whole(observe(network, rows), judge)
+    assert ("as trained" if chosen is network else "fitted silu") == taken
+    assert comparison.closeness == (gelu if taken == "as trained" else silu)[1]
+    assert (model is not None) == built
+    assert answers == []
