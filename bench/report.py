@@ -82,7 +82,8 @@ FIGURES = (
     Figure("against MLServer", "peers-default", ("MLServer", "winnow_is_faster_by"), "{:.1f} ×"),
     Figure("against Spark NLP", "peers-default", ("Spark NLP", "winnow_is_faster_by"), "{:.1f} ×"),
     Figure("base size with an early exit (those weights in a network of twice the width), the same way: "
-           "against the loop that most people write", "peers-widened", ("hand-written loop", "winnow_is_faster_by"), "{:.1f} ×"),
+           "against the loop that most people write",
+           "peers-widened", ("hand-written loop", "winnow_is_faster_by"), "{:.1f} ×"),
     Figure("against MLServer", "peers-widened", ("MLServer", "winnow_is_faster_by"), "{:.1f} ×"),
     Figure("against Spark NLP", "peers-widened", ("Spark NLP", "winnow_is_faster_by"), "{:.1f} ×"),
     Figure("everything but the model: messages/s with a stub for a classifier",
