@@ -58,7 +58,7 @@ FIGURES = (
     Figure("graph, tokens/s on one core in the best batch of each, up to 768 tokens (a worker's bound is 512 unless "
            "it is set), against exported + `quantize_dynamic`, same weights (6 × 384)",
            "graph-small", ("best_to_dynamic",), "{:.2f} ×"),
-    Figure("the same against FP32", "graph-small", ("best_to_fp32",), "{:.1f} ×"),
+    Figure("the same against FP32", "graph-small", ("best_to_fp32",), "{:.2f} ×"),
     Figure("the same against OpenVINO's INT8 at its best", "graph-small", ("best_to_openvino",), "{:.2f} ×"),
     Figure("the same of base size (6 × 768) against exported + `quantize_dynamic`",
            "graph-base", ("best_to_dynamic",), "{:.2f} ×"),
