@@ -50,8 +50,11 @@ class Offline:
         self._lanes = Lanes(model.classifier, model.lanes, time.monotonic, RUN_TIMEOUT)
         self._lanes.start()
 
-    def __call__(self, requests: Iterable[Request | Rejection]) -> Iterator[Result | Rejection]:
+    def __call__(self, requests: Iterable[Request | Rejection | None]) -> Iterator[Result | Rejection]:
         """One outcome a request, in order; holds a bounded number of them at a time.
+
+        A source that knows that there is nothing at the moment gives None, and is asked again when all that came has
+        its outcome.
 
         Raises:
             Exception: what the source of the requests raises, when those before it have their outcomes.
@@ -72,31 +75,35 @@ class Offline:
 class _Source:
     """Requests, a part at a time."""
 
-    def __init__(self, requests: Iterable[Request | Rejection], clock: Clock) -> None:
+    def __init__(self, requests: Iterable[Request | Rejection | None], clock: Clock) -> None:
         self._requests = iter(requests)
         self._clock = clock
         self.more = True
         self.slow = False
-        """Whether the last one alone let the reader wait."""
+        """Whether the last one alone let the reader wait, or nothing is there."""
         self.failure: Exception | None = None
 
     def part(self) -> list[Request | Rejection]:
-        """What there is, `PART` of them at most; waits for one of them."""
+        """What there is, `PART` of them at most; waits for one of them, unless the source says that there is none."""
         part: list[Request | Rejection] = []
         began = before = self._clock()
-        while self.more and len(part) < PART and before - began < SLOW:
-            self._read(part)
+        self.slow = False
+        while self.more and not self.slow and len(part) < PART and before - began < SLOW:
+            request = self._read()
             now = self._clock()
-            before, self.slow = now, now - before >= SLOW
+            self.slow = self.more and (request is None or now - before >= SLOW)
+            before = now
+            part += [request] if request is not None else []
         return part
 
-    def _read(self, part: list[Request | Rejection]) -> None:
+    def _read(self) -> Request | Rejection | None:
         try:
-            part.append(next(self._requests))
+            return next(self._requests)
         except StopIteration:
             self.more = False
         except Exception as error:  # noqa: BLE001 - raised again behind the outcomes of what came before
             self.more, self.failure = False, error
+        return None
 
 
 class _Way:

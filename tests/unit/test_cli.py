@@ -149,3 +149,23 @@ def test_who_ends_a_run_gets_the_interpreter_soon(monkeypatch):
     finally:
         sys.setswitchinterval(before)
     assert seen == [pytest.approx(SWITCH_INTERVAL)]
+
+
+def test_a_line_that_comes_slowly_is_answered_before_the_next_one_comes():
+    """Whoever writes into a pipe and waits for the answer gets it; a line may come in pieces."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "classify", "--json", "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(worker.__file__).parents[1],
+    ) as running:  # fmt: skip
+        assert running.stdin is not None
+        assert running.stdout is not None
+        for number, pieces in enumerate([(b"one\n",), (b"tw", b"o\n"), (b"three\n\n",)]):
+            for piece in pieces:
+                running.stdin.write(piece)
+                running.stdin.flush()
+            assert json.loads(running.stdout.readline())["id"] == str(number)
+        running.stdin.write(b"the last, without an end")
+        running.stdin.close()
+        assert json.loads(running.stdout.readline())["id"] == "3"
+        assert running.stdout.read() == b""
+    assert running.returncode == 0

@@ -140,6 +140,24 @@ def test_a_slow_source_is_not_asked_again_before_its_texts_have_their_answers(of
         assert asked[-1] == number
 
 
+def test_a_source_that_has_nothing_at_the_moment_is_asked_again_when_all_is_answered(offline):
+    """It says so by None; however quickly what came before it came."""
+    given: list[str] = []
+
+    def in_bursts() -> Iterator[Request | None]:
+        for burst in range(5):
+            for number in range(burst + 2):
+                given.append(f"{burst}-{number}")
+                yield Request(given[-1], "a text", False)
+            yield None
+            assert answered == given
+
+    answered: list[str] = []
+    for outcome in offline(StubClassifier(), clock=lambda: 0.0)(in_bursts()):
+        answered.append(outcome.request.id)
+    assert answered == given
+
+
 def test_what_comes_slowly_is_taken_in_before_a_part_is_full(offline):
     """A source that gives many texts a second, but not a part at once, keeps the lanes at work while it is read."""
     now = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
 import orjson
@@ -95,29 +96,43 @@ def on_lanes(
     """Run a batch again and again on lanes at the same time, each for so many seconds and at least once.
 
     Raises:
-        Exception: what a run raises.
+        BaseException: what a run raises, or interrupts the wait; no lane is at work any more.
     """
     spent: list[list[float]] = [[] for _ in range(lanes)]
     failed: list[BaseException] = []
-    together = threading.Barrier(lanes)
+    together, stopped = threading.Barrier(lanes), threading.Event()
+    ended: SimpleQueue[None] = SimpleQueue()
 
     def lane(mine: list[float]) -> None:
-        together.wait()
-        started = before = clock()
         try:
-            while not mine or before - started < seconds:
+            together.wait()
+            started = before = clock()
+            while not stopped.is_set() and (not mine or before - started < seconds):
                 run(rows)
                 now = clock()
                 mine.append(now - before)
                 before = now
+        except threading.BrokenBarrierError:
+            pass
         except BaseException as error:  # noqa: BLE001 - raised again by the thread that asked
             failed.append(error)
+        finally:
+            ended.put(None)
 
-    threads = [threading.Thread(target=lane, args=(mine,)) for mine in spent]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_work = 0
+    try:
+        for mine in spent:
+            threading.Thread(target=lane, args=(mine,)).start()
+            at_work += 1
+        while at_work:
+            ended.get()
+            at_work -= 1
+    finally:
+        # An interrupted `join` may take a thread for ended that is not; and the interpreter must not end under one.
+        stopped.set()
+        together.abort()
+        for _ in range(at_work):
+            ended.get()
     if failed:
         raise failed[0]
     rate = sum(len(rows) * len(mine) / sum(mine) for mine in spent)
@@ -137,9 +152,11 @@ def whole(settings: Settings, texts: Sequence[str], count: int, seconds: float) 
     source.assign(*((BACKLOG, partition) for partition in range(PARTITIONS)))
     worker = Worker(_alone(settings), source, sink)
     watch = Watch(lambda: len(sink.sent), count, seconds)
-    worker.run(watch)
-    # The interpreter must not end while a lane still runs the model.
-    worker.lanes.close(settings.model.run_timeout_ms / 1000)
+    try:
+        worker.run(watch)
+    finally:
+        # The interpreter must not end while a lane still runs the model.
+        worker.lanes.close(settings.model.run_timeout_ms / 1000)
     return watch.found()
 
 

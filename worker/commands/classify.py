@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import sys
 from collections import deque
 from contextlib import closing
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 WIDTH = 100
 STDIN = "-"
 """Stands for the standard input in place of a text."""
+CHUNK = 65_536
+"""Bytes that are read of the standard input at once."""
+Line: TypeAlias = tuple[bytes, bool]
 Write: TypeAlias = "Callable[[Request, Result | Rejection], None]"
 
 
@@ -79,7 +84,7 @@ def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as
 
 
 def _outcomes(
-    offline: Offline, lines: Iterable[tuple[bytes, bool]], settings: InputSettings
+    offline: Offline, lines: Iterable[Line | None], settings: InputSettings
 ) -> Iterator[tuple[Request, Result | Rejection]]:
     """Each line with its outcome, in order; as many are held as are in flight."""
     bounds = (settings.max_bytes, settings.max_characters)
@@ -89,11 +94,17 @@ def _outcomes(
         raise ConfigError(f"--text-pointer: {error}.") from None
     asked: deque[Request] = deque()
 
-    def decoded() -> Iterator[Request | Rejection]:
-        for number, (line, is_text) in enumerate(lines):
+    def decoded() -> Iterator[Request | Rejection | None]:
+        number = 0
+        for given in lines:
+            if given is None:
+                yield None
+                continue
+            line, is_text = given
             is_json = not is_text and line.lstrip()[:1] == b"{"
             request, refused = _decode(decoders[0] if is_json else decoders[1], line, number)
             asked.append(request)
+            number += 1
             yield refused or request
 
     for outcome in offline(decoded()):
@@ -107,11 +118,11 @@ def _decode(decode: Decoder, line: bytes, number: int) -> tuple[Request, Rejecti
     return found if found.id != f"-0-{number}" else found._replace(id=str(number)), None
 
 
-def _lines(texts: list[str], files: list[Path]) -> Iterator[tuple[bytes, bool]]:
-    """Lines without their ends, and whether a line is a text whatever it looks like."""
+def _lines(texts: list[str], files: list[Path]) -> Iterator[Line | None]:
+    """Lines without their ends, and whether a line is a text whatever it looks like; None where none is there yet."""
     for text in texts:
         if text == STDIN:
-            yield from _read(standard_input("classify", asked=True))
+            yield from _read(_as_they_come(standard_input("classify", asked=True)))
         else:
             yield text.encode("utf-8", "surrogateescape"), True
     for path in files:
@@ -121,11 +132,38 @@ def _lines(texts: list[str], files: list[Path]) -> Iterator[tuple[bytes, bool]]:
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
     if not texts and not files:
-        yield from _read(standard_input("classify", asked=False))
+        yield from _read(_as_they_come(standard_input("classify", asked=False)))
 
 
-def _read(lines: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
-    return ((line.rstrip(b"\r\n"), False) for line in lines if line.strip())
+def _read(lines: Iterable[bytes | None]) -> Iterator[Line | None]:
+    for line in lines:
+        if line is None:
+            yield None
+        elif line.strip():
+            yield line.rstrip(b"\r\n"), False
+
+
+def _as_they_come(source: BinaryIO) -> Iterator[bytes | None]:
+    """Lines of a stream, and None before one is waited for: whoever writes them slowly sees each answer at once."""
+    try:
+        number = source.fileno()
+        select.select([number], [], [], 0)
+    except (OSError, ValueError):  # no file of the system's, or one that cannot be asked
+        yield from source
+        return
+    begun: list[bytes] = []
+    while True:
+        if not select.select([number], [], [], 0)[0]:
+            yield None
+        chunk = os.read(number, CHUNK)
+        *lines, rest = chunk.split(b"\n")
+        if lines or not chunk:
+            yield b"".join([*begun, *lines[:1]])
+            yield from lines[1:]
+            begun.clear()
+        if not chunk:
+            return
+        begun.append(rest)
 
 
 def standard_input(command: str, *, asked: bool) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,3 +140,20 @@ def test_the_cpu_is_named_with_what_int8_depends_on(tmp_path: Path):
     info.write_text("model name\t: A CPU\nflags\t\t: fpu avx2 avx512_vnni\n" * 2)
     assert cpu(info) == ("A CPU", ("avx2", "avx512_vnni"))
     assert cpu(Path("/nowhere")).instruction_sets == ()
+
+
+def test_whoever_interrupts_leaves_no_lane_at_work():
+    """Ctrl-C comes to the thread that waits: the lanes end first, those that wait for each other, too."""
+    before = threading.active_count()
+    once = threading.Lock()
+
+    def run(rows: Sequence[Sequence[int]]) -> None:
+        if once.acquire(blocking=False):
+            _thread.interrupt_main()
+
+    with pytest.raises(KeyboardInterrupt):
+        measure.on_lanes(run, [[1]], 2, 100.0)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and threading.active_count() > before:
+            thread.join(20)
+    assert threading.active_count() <= before
