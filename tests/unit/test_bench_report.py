@@ -55,7 +55,7 @@ def test_the_readmes_figures_are_those_of_the_results():
     assert written.startswith(f"# Title\n\n{report.BEGIN}| what | figure |\n|---|---|\n")
     assert written.endswith(f"|\n{report.END}\nMore.\n")
     assert "| 1.51 × |" in written
-    assert "| 4.1 × |" in written
+    assert "| 4.06 × |" in written
     assert "| 2.35 × |" in written or "| 2.34 × |" in written
     assert "old" not in written
     assert "start to ready" not in written
