@@ -91,9 +91,10 @@ class _Source:
         while self.more and not self.slow and len(part) < PART and before - began < SLOW:
             request = self._read()
             now = self._clock()
-            self.slow = self.more and (request is None or now - before >= SLOW)
+            self.slow = request is None or now - before >= SLOW
             before = now
-            part += [request] if request is not None else []
+            if request is not None:
+                part.append(request)
         return part
 
     def _read(self) -> Request | Rejection | None:

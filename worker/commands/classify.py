@@ -155,6 +155,8 @@ def _as_they_come(source: BinaryIO) -> Iterator[bytes | None]:
     while True:
         if not select.select([number], [], [], 0)[0]:
             yield None
+            # Whoever gave this stream may have made it non-blocking.
+            select.select([number], [], [])
         chunk = os.read(number, CHUNK)
         *lines, rest = chunk.split(b"\n")
         if lines or not chunk:
