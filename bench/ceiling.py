@@ -61,7 +61,7 @@ def _states(classifier: EarlyExitClassifier, batch: list[list[int]]) -> list[Any
     """Of the texts that go on after the first stage."""
     logits, hidden = classifier.stages.early(batch)
     sure = classifier.early.sure(classifier.early.interpret.scores(logits))
-    return [hidden[: len(row), i].copy() for i, row in enumerate(batch) if not sure[i]]
+    return [hidden[i, : len(row)].copy() for i, row in enumerate(batch) if not sure[i]]
 
 
 def _first_stage(classifier: EarlyExitClassifier, ids: Sequence[list[int]], lanes: int) -> list[Any]:

@@ -128,7 +128,7 @@ class _EarlyExitRun(_OnnxRun):
         )
         return [
             # A view would keep the states of the whole batch, padding included.
-            next(answers) if leaves else Unsure(hidden[: len(item.ids), row].copy())
+            next(answers) if leaves else Unsure(hidden[row, : len(item.ids)].copy())
             for row, (item, leaves) in enumerate(zip(items, sure, strict=True))
         ]
 

@@ -107,8 +107,8 @@ def tensors(bundle: Bundle, *, early: bool = False) -> Tensors:
 
 def _embeddings(graph: Graph) -> Tensors:
     (codes,), (scales,) = graph.of("Gather")
-    (positions,) = (table for constants in graph.of("Slice") for table in constants if table.ndim == 3)
-    tables = {"word_embeddings": codes * scales, "position_embeddings": positions[:, 0]}
+    (positions,) = (table for constants in graph.of("Slice") for table in constants if table.ndim == 2)
+    tables = {"word_embeddings": codes * scales, "position_embeddings": positions}
     return {f"distilbert.embeddings.{name}.weight": table.astype(np.float32) for name, table in tables.items()}
 
 

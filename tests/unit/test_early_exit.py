@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from jsonschema import Draft202012Validator
@@ -101,7 +102,7 @@ def test_going_on_from_states_is_the_whole_network(staged: Bundle, stages: Stage
     """Whoever was beside a text in the first stage, and whoever is in the second: bit for bit what it gives alone."""
     rows = data.draw(st.lists(st.sampled_from(ids_of(staged, texts(40))), min_size=1, max_size=8))
     _, hidden = stages.early(rows)
-    states = [hidden[: len(row), number] for number, row in enumerate(rows)]
+    states = [hidden[number, : len(row)] for number, row in enumerate(rows)]
     order = data.draw(st.permutations(range(len(rows))))[: data.draw(st.integers(1, len(rows)))]
     together = stages.rest([states[number] for number in order])
     assert together.tolist() == [stages([rows[number]])[0].tolist() for number in order]
@@ -253,6 +254,17 @@ def test_graphs_in_the_wrong_places_are_refused(staged: Bundle):
     """A first stage that asks for states is none."""
     with pytest.raises(ValueError, match="an input hidden of type"):
         StagedModel(str(staged.rest_path), str(staged.early_path), 0)
+
+
+def test_states_by_tokens_first_are_refused(tmp_path: Path):
+    """Read the other way round they would be of the wrong texts, without a word where both numbers are the same."""
+    made = toys.write_staged(tmp_path / "staged", THRESHOLD)
+    rest = onnx.load(str(made.rest_path))
+    tokens, rows = (rest.graph.input[0].type.tensor_type.shape.dim[axis] for axis in (1, 0))
+    tokens.dim_param, rows.dim_param = rows.dim_param, tokens.dim_param
+    onnx.save(rest, str(tmp_path / "rest.onnx"))
+    with pytest.raises(ValueError, match="by tokens first, and not by texts: make the bundle again"):
+        StagedModel(str(made.early_path), str(tmp_path / "rest.onnx"), 0)
 
 
 def test_an_evaluation_is_of_what_is_served(staged: Bundle):

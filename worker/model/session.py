@@ -85,13 +85,13 @@ class Stages:
 
         def work(part: Sequence[Sequence[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
             _, last, hidden = self._said(part)
-            return [(hidden[: len(row), i].astype(np.float16), last[i]) for i, row in enumerate(part)]
+            return [(hidden[i, : len(row)].astype(np.float16), last[i]) for i, row in enumerate(part)]
 
         states, logits = zip(*_by_length(rows, batch, work), strict=True)
         return list(states), np.stack(logits)
 
     def _said(self, part: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits of the early head and of all layers [rows, labels], and the states between [tokens, rows, hidden]."""
+        """Logits of the early head and of all layers [rows, labels], and the states between [rows, tokens, hidden]."""
         given = feeds(self._early, part, pad_id=self._pad_id)
         early, hidden = self._early.run(["logits", "hidden"], given)
         (last,) = self._rest.run(["logits"], {"hidden": hidden, "attention_mask": given["attention_mask"]})

@@ -79,11 +79,11 @@ class StagedModel:
     """Runs a classifier of two graphs, the first layers and the rest; safe to share between threads.
 
     The first reads `input_ids` and `attention_mask` (int32 or int64 [rows, longest]) and gives `logits` (float32
-    [rows, labels]), those of the head after its last layer, and `hidden` (float32 [longest, rows, size]), the states
+    [rows, labels]), those of the head after its last layer, and `hidden` (float32 [rows, longest, size]), the states
     from which the second goes on, which reads those and the mask and gives `logits`.
 
     Raises:
-        ValueError: a graph asks for an input of another name or type.
+        ValueError: a graph asks for an input of another name or type, or has its states by tokens first.
         Exception: whatever ONNX Runtime raises for a file it cannot load or a run that fails.
     """
 
@@ -91,6 +91,8 @@ class StagedModel:
         self._early, self._rest = open_session(early_path, options), open_session(rest_path, options)
         self._ids = _dtypes(self._early)
         self._mask = _dtypes(self._rest, but={_STATES})["attention_mask"]
+        if any(one.name == _STATES and one.shape[0] != "batch" for one in self._rest.get_inputs()):
+            raise ValueError("its stages pass states on by tokens first, and not by texts: make the bundle again")
         self._pad_id = pad_id
 
     def __call__(self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None) -> NDArray[np.float32]:
@@ -102,17 +104,17 @@ class StagedModel:
     def early(
         self, ids: Sequence[Sequence[int]], options: ort.RunOptions | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """What the first layers say of ragged token ids: logits [rows, labels] and states [longest, rows, size]."""
+        """What the first layers say of ragged token ids: logits [rows, labels] and states [rows, longest, size]."""
         logits, hidden = self._early.run([_LOGITS, _STATES], padded(self._ids, ids, self._pad_id), options)
         return logits, hidden
 
     def rest(self, states: Sequence[NDArray[np.float32]], options: ort.RunOptions | None = None) -> NDArray[np.float32]:
         """Logits [rows, labels] of all layers, going on from the states of each row, [tokens, size] without padding."""
         longest, size = max(map(len, states)), states[0].shape[1]
-        hidden = np.zeros((longest, len(states), size), np.float32)
+        hidden = np.zeros((len(states), longest, size), np.float32)
         mask = np.zeros((len(states), longest), self._mask)
         for row, state in enumerate(states):
-            hidden[: len(state), row] = state
+            hidden[row, : len(state)] = state
             mask[row, : len(state)] = 1
         return self._going_on(hidden, mask, options)
 

@@ -89,9 +89,9 @@ def write_vocabulary(folder, tokenizer=TOKENIZER_CONFIG, vocabulary=VOCABULARY):
 class AllTokens(Writer):
     """The last layer for every token, as in any other layer: what exporters write."""
 
-    def _layer(self, x, mask, layer, name, *, first_only):
-        everything = super()._layer(x, mask, layer, name, first_only=False)
-        return self._cut(everything, 1, axis=0) if first_only else everything
+    def _layer(self, x, layer, name, *, first_only):
+        everything = super()._layer(x, layer, name, first_only=False)
+        return self._cut(everything, 1, axis=1) if first_only else everything
 
 
 def plain_graph(network):

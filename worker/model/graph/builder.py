@@ -1,21 +1,21 @@
 """Writes a network down as an ONNX graph: FP32, or static INT8 with one fixed scale per activation.
 
-The layout serves two ends. Speed: activations are [sequence, batch, hidden], so that attention needs one transpose per
-layer; norms stay plain; where the head reads the first token alone, the last layer is computed for that alone, without
-keys and values of the others. And equality: no step lets a row depend on its neighbours in the batch or on how far it
-is padded.
+The layout serves two ends. Speed: attention is one operator, which reads the heads where the products left them and
+needs no mask but the lengths; norms stay plain; where the head reads the first token alone, the last layer is computed
+for that alone, without keys and values of the others. And equality: no step lets a row depend on its neighbours in the
+batch or on how far it is padded.
 
-Inputs `input_ids` and `attention_mask`, int32 [batch, sequence]; output `logits`, float32 [batch, labels], or
-[batch, sequence, labels] of a network that classifies tokens.
+Inputs `input_ids` and `attention_mask`, int32 [batch, sequence], whose padding comes after the tokens; output `logits`,
+float32 [batch, labels], or [batch, sequence, labels] of a network that classifies tokens.
 
 A network with an early head may be written as two graphs, one after the other bit for bit the whole. The stage `early`
-has the first layers and ends in the logits of that head and in `hidden`, float32 [sequence, batch, hidden]; the stage
+has the first layers and ends in the logits of that head and in `hidden`, float32 [batch, sequence, hidden]; the stage
 `rest` takes `hidden` and `attention_mask` and ends in the logits of the last layer.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from onnx import TensorProto, helper
@@ -84,18 +84,17 @@ class Writer:
         self.int8_words = int8_words
         self.weight_limit = weight_limit
         self.emitter = Emitter()
-        self._unpadded = ""
+        self._lengths = self._bias = ""
         self._quantized: dict[str, str] = {}
 
     def write(self) -> None:
         layers = self._layers()
         x = HIDDEN if self.stage == "rest" else self._embeddings()
-        mask = self._mask()
-        self._unpadded = self._nothing_padded() if self.network.relative_bias is None else ""
+        self._lengths, self._bias = self._counted(), self._relative_bias()
         last = len(self.network.layers) - 1
         for i in layers:
             first_only = i == last and self.network.task == "sequence"
-            x = self._layer(x, mask, self.network.layers[i], f"layer.{i}", first_only=first_only)
+            x = self._layer(x, self.network.layers[i], f"layer.{i}", first_only=first_only)
         early = self.network.early
         if self.stage == "early" and early is not None:
             self._head(self.means(x, early.queries), early.head, EARLY_INPUT)
@@ -105,7 +104,7 @@ class Writer:
     def model(self) -> onnx.ModelProto:
         """What was written."""
         ids, mask = (helper.make_tensor_value_info(n, TensorProto.INT32, ["batch", "sequence"]) for n in (IDS, MASK))
-        states: list[str | int | None] = ["sequence", "batch", self.network.hidden]
+        states: list[str | int | None] = ["batch", "sequence", self.network.hidden]
         hidden = helper.make_tensor_value_info(HIDDEN, TensorProto.FLOAT, states)
         rows: list[str | int | None] = ["batch", "sequence"] if self.network.task == "token" else ["batch"]
         logits = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [*rows, len(self.network.labels)])
@@ -124,21 +123,19 @@ class Writer:
         return range(early.layer) if self.stage == "early" else range(early.layer, count)
 
     def means(self, x: str, queries: np.ndarray) -> str:
-        """What an early head reads of [sequence, batch, hidden]: a mean by each query, [1, batch, queries · hidden].
+        """What an early head reads of [batch, sequence, hidden]: a mean by each query, [batch, 1, queries · hidden].
 
         Padding weighs exactly nothing, as in attention, so it changes no bit of it.
         """
         emit = self.emitter
-        scores = emit("Transpose", emit("MatMul", x, emit.constant(queries)), perm=[1, 2, 0])
-        mask = emit("Unsqueeze", self._masked(), emit.constant(np.array([1], np.int64)))
-        means = self._weighed(x, scores, mask)
-        return emit("Reshape", means, emit.constant(np.array([1, -1, queries.size], np.int64)), output=EARLY_INPUT)
+        scores = emit("Transpose", emit("MatMul", x, emit.constant(queries)), perm=[0, 2, 1])
+        shape = emit.constant(np.array([-1, 1, queries.size], np.int64))
+        return emit("Reshape", self._weighed(x, emit("Add", scores, self._mask())), shape, output=EARLY_INPUT)
 
     def _embeddings(self) -> str:
-        """[batch, sequence] ids to normalized [sequence, batch, hidden]."""
+        """[batch, sequence] ids to normalized [batch, sequence, hidden]."""
         emit, network = self.emitter, self.network
-        ids = emit("Transpose", IDS, perm=[1, 0])
-        total = emit("Add", self._words(ids), self._positions(ids))
+        total = emit("Add", self._words(IDS), self._positions(IDS))
         if network.projection is None:
             return self._norm(total, network.embedding_norm, "layer.0.input")
         narrow = self._norm(total, network.embedding_norm, EMBEDDINGS)
@@ -153,40 +150,34 @@ class Writer:
         return emit("Mul", rows, emit("Gather", emit.constant(scales), ids))
 
     def _positions(self, ids: str) -> str:
-        """[sequence, 1, hidden], or [sequence, batch, hidden] where the ids decide which token has which position."""
+        """[sequence, hidden], or [batch, sequence, hidden] where the ids decide which token has which position."""
         emit, padding = self.emitter, self.network.position_padding
         if padding is None:
-            length = emit("Shape", ids, start=0, end=1)
+            length = emit("Shape", ids, start=1, end=2)
             zero = emit.constant(np.zeros(1, np.int64))
-            return emit("Slice", emit.constant(self.network.positions[:, None, :]), zero, length, zero)
+            return emit("Slice", emit.constant(self.network.positions), zero, length, zero)
         offset = emit.constant(np.int32(padding))
         counted = emit("Cast", emit("Not", emit("Equal", ids, offset)), to=TensorProto.INT32)
-        count = emit("Mul", emit("CumSum", counted, emit.constant(np.int64(0))), counted)
+        count = emit("Mul", emit("CumSum", counted, emit.constant(np.int64(1))), counted)
         return emit("Gather", emit.constant(self.network.positions), emit("Add", count, offset))
 
     def _mask(self) -> str:
-        """What is added to the attention scores: [batch, 1, 1, sequence], 0 for tokens and very low for padding.
-
-        With a relative bias [batch, heads, sequence, sequence], which holds that, too.
-        """
-        emit = self.emitter
-        mask = emit("Unsqueeze", self._masked(), emit.constant(np.array([1, 2], np.int64)))
-        bias = self.network.relative_bias
-        return mask if bias is None else emit("Add", mask, self._relative_bias(bias))
-
-    def _masked(self) -> str:
-        """[batch, sequence], 0 for tokens and very low for padding."""
+        """What is added to scores: [batch, 1, sequence], 0 for tokens and very low for padding."""
         emit = self.emitter
         missing = emit("Sub", emit.constant(np.float32(1)), emit("Cast", MASK, to=TensorProto.FLOAT))
-        return emit("Mul", missing, emit.constant(_MASKED))
+        return emit("Unsqueeze", emit("Mul", missing, emit.constant(_MASKED)), emit.constant(np.array([1], np.int64)))
 
-    def _nothing_padded(self) -> str:
-        """Whether no text of the batch is padded."""
-        return self.emitter("Equal", self.emitter("ReduceMin", MASK, keepdims=0), self.emitter.constant(np.int32(1)))
-
-    def _relative_bias(self, by_distance: np.ndarray) -> str:
-        """[heads, query, key]."""
+    def _counted(self) -> str:
+        """How many tokens of each text are no padding, int64 [batch]."""
         emit = self.emitter
+        tokens = emit("ReduceSum", MASK, emit.constant(np.array([1], np.int64)), keepdims=0)
+        return emit("Cast", tokens, to=TensorProto.INT64)
+
+    def _relative_bias(self) -> str:
+        """What is added to the scores by distance, [heads, query, key], or no name where nothing is."""
+        emit, by_distance = self.emitter, self.network.relative_bias
+        if by_distance is None:
+            return ""
         zero, one = emit.constant(np.int64(0)), emit.constant(np.int64(1))
         length = emit("Squeeze", emit("Shape", MASK, start=1, end=2))
         keys = emit("Range", zero, length, one)
@@ -195,19 +186,19 @@ class Writer:
         columns = emit("Add", emit("Sub", keys, queries), middle)
         return emit("Gather", emit.constant(by_distance), columns, axis=1)
 
-    def _layer(self, x: str, mask: str, layer: Layer, name: str, *, first_only: bool) -> str:
-        """[sequence, batch, hidden] to the same, or to [1, batch, hidden] when only the first token is wanted."""
+    def _layer(self, x: str, layer: Layer, name: str, *, first_only: bool) -> str:
+        """[batch, sequence, hidden] to the same, or to [batch, 1, hidden] when only the first token is wanted."""
         emit = self.emitter
         layer = layer if layer.fit is None else layer.fit.applied(layer)
         layer, self.ranges = evened(layer, name, self.ranges)
         if first_only:
-            everything, x = x, self._cut(x, 1, axis=0)
+            everything, x = x, self._cut(x, 1, axis=1)
             query = self._dense(x, f"{name}.input", layer.query)
-            context = self._first_context(everything, query, mask, layer, f"{name}.context")
+            context = self._first_context(everything, query, layer, f"{name}.context")
         else:
             parts = (layer.query, layer.key, layer.value)
-            query, key, value = (self._heads(self._dense(x, f"{name}.input", part)) for part in parts)
-            context = self._context(query, key, value, mask, f"{name}.context")
+            query, key, value = (self._dense(x, f"{name}.input", part) for part in parts)
+            context = self._attention(query, key, value, f"{name}.context")
         attended = emit("Add", self._dense(context, f"{name}.context", layer.attention_output), x)
         attended = self._norm(attended, layer.attention_norm, f"{name}.intermediate")
         out = emit("Add", self._feed_forward(attended, layer, name), attended)
@@ -238,55 +229,40 @@ class Writer:
             return HIDDEN
         return f"layer.{following}.input" if following < len(self.network.layers) else HEAD_INPUT
 
-    def _context(self, query: str, key: str, value: str, mask: str, name: str) -> str:
-        """Queries, keys and values, [sequence, batch, heads, size], to their context, heads merged."""
-        emit = self.emitter
-        swap: dict[str, Any] = {"transBatchA": 1, "transBatchB": 1, "transB": 1}
-        scores = emit("FusedMatMul", query, key, domain=MICROSOFT, alpha=self._alpha, **swap)
-        weights = self._if_padded(scores, mask) if self._unpadded else self._weights(scores, mask)
-        context = emit("Transpose", self._averaged(value, weights), perm=[2, 0, 1, 3])
-        return emit("Reshape", context, emit.constant(np.array([0, 0, self.network.hidden], np.int64)), output=name)
+    def _attention(self, query: str, key: str, value: str, name: str) -> str:
+        """Queries, keys and values of all tokens, [batch, sequence, hidden], to their context."""
+        heads, inputs = self.network.heads, (query, key, value, self._bias, "", "", self._lengths)
+        return self.emitter("Attention", *inputs, output=name, q_num_heads=heads, kv_num_heads=heads, scale=self._scale)
 
-    def _first_context(self, x: str, query: str, mask: str, layer: Layer, name: str) -> str:
-        """The context of the first token alone: its query, [1, batch, hidden], to the same.
+    def _first_context(self, x: str, query: str, layer: Layer, name: str) -> str:
+        """The context of the first token alone: its query, [batch, 1, hidden], to the same.
 
-        No keys and values are made. Taken back through the keys' weights, the query asks the states themselves,
-        [sequence, batch, hidden]; and the mean of values is the value of the mean. The keys' bias would add the same to
-        every score of a query, which changes no weight.
+        No keys and values are made. Taken back through the keys' weights, the query of each head asks the states
+        themselves, [batch, sequence, hidden]; and the mean of values is the value of the mean. The keys' bias would add
+        the same to every score of a query, which changes no weight.
         """
         emit, network = self.emitter, self.network
         by_head = (network.hidden, network.heads, network.head_size)
         query = emit("Reshape", query, emit.constant(np.array([-1, *by_head[1:]], np.int64)))
         asking = self._by_head(query, layer.key.weight.reshape(by_head).transpose(1, 2, 0))
-        swap: dict[str, Any] = {"transBatchA": 1, "transB": 1}
-        scores = emit("FusedMatMul", x, asking, domain=MICROSOFT, alpha=self._alpha, **swap)
-        mask = mask if network.relative_bias is None else self._cut(mask, 1, axis=2)
-        mask = emit("Squeeze", mask, emit.constant(np.array([2], np.int64)))
-        means = self._weighed(x, self._several(emit("Transpose", scores, perm=[0, 2, 1])), mask)
+        # Not `Attention`: it would add these long products up in an order that depends on the length of the batch.
+        scores = emit("FusedMatMul", x, asking, domain=MICROSOFT, alpha=self._scale, transB=1)
+        scores = emit("Add", emit("Transpose", scores, perm=[0, 2, 1]), self._mask())
+        if self._bias:
+            scores = emit("Add", scores, emit("Gather", self._bias, emit.constant(np.int64(0)), axis=1))
+        means = self._weighed(x, self._several(scores))
         values = self._by_head(means, layer.value.weight.reshape(by_head).transpose(1, 0, 2))
-        merged = emit("Reshape", values, emit.constant(np.array([1, -1, network.hidden], np.int64)))
+        merged = emit("Reshape", values, emit.constant(np.array([-1, 1, network.hidden], np.int64)))
         return emit("Add", merged, emit.constant(layer.value.bias), output=name)
 
     @property
-    def _alpha(self) -> float:
+    def _scale(self) -> float:
+        """Of the scores."""
         return float(1 / np.sqrt(self.network.head_size))
 
-    def _weighed(self, x: str, scores: str, mask: str) -> str:
-        """Means of `x`, [sequence, batch, ...], by scores [batch, ..., sequence]."""
-        return self._averaged(x, self._weights(scores, mask))
-
-    def _averaged(self, x: str, weights: str) -> str:
-        return self.emitter("FusedMatMul", weights, x, domain=MICROSOFT, transBatchB=1)
-
-    def _weights(self, scores: str, mask: str) -> str:
-        return self.emitter("Softmax", self.emitter("Add", scores, mask), axis=-1)
-
-    def _if_padded(self, scores: str, mask: str) -> str:
-        """The same weights. A mask that adds 0 everywhere changes no bit of them, and adding it takes time."""
-        emit = self.emitter
-        bare = emit.branch(lambda: emit("Softmax", scores, axis=-1))
-        masked = emit.branch(lambda: self._weights(scores, mask))
-        return emit("If", self._unpadded, then_branch=bare, else_branch=masked)
+    def _weighed(self, x: str, scores: str) -> str:
+        """Means of `x`, [batch, sequence, hidden], by scores [batch, means, sequence]."""
+        return self.emitter("MatMul", self.emitter("Softmax", scores, axis=-1), x)
 
     def _several(self, scores: str) -> str:
         """Scores [batch, heads, sequence], twice where there is one head.
@@ -308,10 +284,6 @@ class Writer:
         products = emit("FusedMatMul", rows, emit.constant(weights), domain=MICROSOFT, transBatchA=1)
         return self._cut(emit("Transpose", products, perm=[1, 0, 2]), -1, axis=0)
 
-    def _heads(self, x: str) -> str:
-        shape = np.array([0, 0, self.network.heads, self.network.head_size], np.int64)
-        return self.emitter("Reshape", x, self.emitter.constant(shape))
-
     def _cut(self, x: str, count: int, axis: int) -> str:
         """The first `count`, or all but the last `-count`."""
         start, end, along = (self.emitter.constant(np.array([n], np.int64)) for n in (0, count, axis))
@@ -330,13 +302,12 @@ class Writer:
             x = self._dense(x, observed, dense)
             x = self._activate(x, activation) if activation else x
         if self.network.task == "token":
-            by_position = self._plain(x, classifier)
-            emit("Transpose", by_position, perm=[1, 0, 2], output=OUTPUT)
+            self._plain(x, classifier, OUTPUT)
         else:
             emit("Identity", self._row_by_row(x, classifier), output=OUTPUT)
 
     def _row_by_row(self, x: str, dense: Dense) -> str:
-        """[1, batch, hidden] to [batch, labels] in FP32, as one product per row.
+        """[batch, 1, hidden] to [batch, labels] in FP32, as one product per row.
 
         A product of all rows at once is rounded differently for one row than for many.
         """

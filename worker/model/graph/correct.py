@@ -72,7 +72,8 @@ def _means(model: onnx.ModelProto, names: Sequence[str], rows: Sequence[Sequence
 
     def sums(row: Sequence[int]) -> list[np.ndarray]:
         found = session.run(list(names), feeds(session, [row]))
-        return [np.append(each.reshape(-1, each.shape[-1]).sum(0, dtype=np.float64), each.shape[0]) for each in found]
+        tokens = (each.reshape(-1, each.shape[-1]) for each in found)
+        return [np.append(each.sum(0, dtype=np.float64), len(each)) for each in tokens]
 
     with ThreadPoolExecutor(usable_cores()) as lanes:
         totals = [np.sum(each, axis=0) for each in zip(*lanes.map(sums, rows), strict=True)]

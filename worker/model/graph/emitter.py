@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MICROSOFT = "com.microsoft"
-_OPSET = 17
+# The first whose `Attention` is told the lengths.
+_OPSET = 24
 _MICROSOFT_OPSET = 1
-# The newest that onnxruntime has read for years; nothing here needs a newer one.
-_IR_VERSION = 8
+# The one that came with that opset.
+_IR_VERSION = 12
 
 
 class Emitter:

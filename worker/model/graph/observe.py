@@ -141,12 +141,13 @@ def _observing(network: Network, names: Sequence[str], read: Sequence[str]) -> o
     if network.early is not None:
         writer.means(f"layer.{network.early.layer}.input", network.early.queries)
     model = writer.model()
+    model.graph.initializer.append(helper.make_tensor("tokens", TensorProto.INT64, [2], [0, 1]))
     for name in read:
         model.graph.node.append(helper.make_node("Mul", [name, name], [f"{name}.{_SQUARE}"]))
     means = [(of, _MEAN) for name in read for of in (name, f"{name}.{_SQUARE}")]
     for name, op in [*((name, op) for name in names for op in _EXTREMES), *means]:
         output = f"{name}.{op}"
-        model.graph.node.append(helper.make_node(op, [name], [output], axes=[0, 1], keepdims=0))
+        model.graph.node.append(helper.make_node(op, [name, "tokens"], [output], keepdims=0))
         model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, [None]))
     return through_file(model)
 

@@ -77,7 +77,7 @@ def test_only_inputs_of_attention_and_feed_forward_are_divided_by_channel():
     assert Counter(made[node.input[0]].op_type for node in quantized) == {
         "Mul": 2 * layers,
         "Gelu": 3 * layers,
-        "Reshape": layers,
+        "Attention": layers,
     }
     joined = [node for node in model.graph.node if node.op_type == "Concat"]
     assert [len(node.input) for node in joined] == [3] * layers

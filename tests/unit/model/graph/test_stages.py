@@ -29,13 +29,13 @@ def ranges(network, quantized):
 
 
 def run_early(session, rows, length=None):
-    """Logits of the early head, and the states [sequence, batch, hidden]."""
+    """Logits of the early head, and the states [batch, sequence, hidden]."""
     return session.run(["logits", "hidden"], feeds(session, rows, length))
 
 
 def run_rest(session, hidden, lengths):
     """Logits of states that are padded to the longest of `lengths`."""
-    mask = np.array([[1] * n + [0] * (len(hidden) - n) for n in lengths], np.int32)
+    mask = np.array([[1] * n + [0] * (hidden.shape[1] - n) for n in lengths], np.int32)
     return session.run(["logits"], {"hidden": hidden, "attention_mask": mask})[0]
 
 
@@ -48,7 +48,7 @@ def test_both_stages_are_the_whole_bit_for_bit(kind, quantized, layer):
     whole, (early, rest) = session_of(network, found), stages_of(network, found)
     for batch in (families.rows([17]), families.rows([1, 5, 40, 33]), families.rows([64] * 8)):
         _, hidden = run_early(early, batch)
-        assert hidden.shape == (max(map(len, batch)), len(batch), network.hidden)
+        assert hidden.shape == (len(batch), max(map(len, batch)), network.hidden)
         np.testing.assert_array_equal(run_rest(rest, hidden, map(len, batch)), run(whole, batch))
 
 
@@ -79,18 +79,18 @@ def test_rows_are_bit_equal_in_any_company_through_both_stages(kind, layer):
         logits, hidden = run_early(early, [rows[i] for i in chosen], 210)
         for at, i in enumerate(chosen):
             np.testing.assert_array_equal(logits[at], alone[i][0][0])
-            np.testing.assert_array_equal(hidden[: len(rows[i]), at], alone[i][1][:, 0])
+            np.testing.assert_array_equal(hidden[at, : len(rows[i])], alone[i][1][0])
     for start in range(0, len(order), 5):
         chosen = order[start : start + 5]
-        states = gathered([alone[i][1][:, 0] for i in chosen])
+        states = gathered([alone[i][1][0] for i in chosen])
         np.testing.assert_array_equal(run_rest(rest, states, [len(rows[i]) for i in chosen]), last[chosen])
 
 
 def gathered(states):
     """Ragged states [tokens, hidden] as the second stage takes them, zeros for padding."""
-    out = np.zeros((max(map(len, states)), len(states), states[0].shape[1]), np.float32)
+    out = np.zeros((len(states), max(map(len, states)), states[0].shape[1]), np.float32)
     for i, each in enumerate(states):
-        out[: len(each), i] = each
+        out[i, : len(each)] = each
     return out
 
 
@@ -125,14 +125,14 @@ def test_rows_are_bit_equal_with_products_left_in_fp32(without):
 
 def test_inputs_and_outputs_of_the_stages():
     early, rest = stages_of(staged("distilbert"))
-    sizes = {"hidden": ["sequence", "batch", 64], "logits": ["batch", 3]}
+    sizes = {"hidden": ["batch", "sequence", 64], "logits": ["batch", 3]}
     assert [(i.name, i.type, i.shape) for i in early.get_inputs()] == [
         ("input_ids", "tensor(int32)", ["batch", "sequence"]),
         ("attention_mask", "tensor(int32)", ["batch", "sequence"]),
     ]
     assert {o.name: o.shape for o in early.get_outputs()} == sizes
     assert [(i.name, i.type, i.shape) for i in rest.get_inputs()] == [
-        ("hidden", "tensor(float)", ["sequence", "batch", 64]),
+        ("hidden", "tensor(float)", ["batch", "sequence", 64]),
         ("attention_mask", "tensor(int32)", ["batch", "sequence"]),
     ]
     assert [o.name for o in rest.get_outputs()] == ["logits"]
@@ -155,12 +155,12 @@ def test_the_early_head_reads_means_that_its_queries_weigh():
     session = open_session(model.SerializeToString())
     rows = families.rows([9, 4])
     means, hidden = session.run(["early.0", "hidden"], feeds(session, rows, 12))
-    assert means.shape == (1, 2, 8 * 64)
+    assert means.shape == (2, 1, 8 * 64)
     for at, row in enumerate(rows):
-        states = hidden[: len(row), at]
+        states = hidden[at, : len(row)]
         weights = np.exp(states @ network.early.queries)
         right = (weights / weights.sum(0)).T @ states
-        np.testing.assert_allclose(means[0, at], right.reshape(-1), atol=1e-5)
+        np.testing.assert_allclose(means[at, 0], right.reshape(-1), atol=1e-5)
 
 
 def test_a_network_without_an_early_head_has_no_stages():
