@@ -131,7 +131,7 @@ def operators(graph: Path) -> list[dict[str, Any]]:
     events = profiled(graph.read_bytes(), full_batch, RUNS)
     seconds, times = Counter[str](), Counter[str]()
     for event in events:
-        # What a branch does is told once more by itself.
+        # What a branch of somebody else's graph does is told once more by itself.
         if event.get("cat") == "Node" and event["name"].endswith("kernel_time") and event["args"]["op_name"] != "If":
             seconds[event["args"]["op_name"]] += event["dur"]
             times[event["args"]["op_name"]] += 1
@@ -152,7 +152,7 @@ def full_batch(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
             ids = rng.integers(1_000, 30_000, (messages, tokens))
             found[each.name] = (ids if each.name == "input_ids" else np.ones_like(ids)).astype(DTYPES[each.type])
         else:
-            found[each.name] = rng.standard_normal((tokens, messages, each.shape[2]), np.float32)
+            found[each.name] = rng.standard_normal((messages, tokens, each.shape[2]), np.float32)
     return found
 
 

@@ -71,7 +71,7 @@ def test_a_flame_is_as_wide_as_its_share_and_stands_under_what_called_it():
 def test_operators_of_both_stages_have_shares():
     """The second stage is fed with states instead of ids."""
     for path in (DEFAULT / "early.onnx", DEFAULT / "rest.onnx"):
-        assert {each.shape for each in profile.full_batch(open_session(str(path))).values()} >= {(16, 32)}
+        assert {each.shape[:2] for each in profile.full_batch(open_session(str(path))).values()} == {(16, 32)}
         rows = profile.operators(path)
         assert rows[0]["operator"] == "MatMulIntegerToFloat"
         assert sum(row["share"] for row in rows) == pytest.approx(1.0, abs=0.05)

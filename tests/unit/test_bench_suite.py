@@ -63,7 +63,7 @@ class FakeStages:
 
     def early(self, ids: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         logits = np.array([[9.0, 0.0] if row[0] == 1 else [0.1, 0.0] for row in ids], np.float32)
-        return logits, np.zeros((max(map(len, ids)), len(ids), 4), np.float32)
+        return logits, np.zeros((len(ids), max(map(len, ids)), 4), np.float32)
 
     def rest(self, states: list[np.ndarray]) -> None:
         self.went_on += map(len, states)

@@ -87,11 +87,26 @@ def write_vocabulary(folder, tokenizer=TOKENIZER_CONFIG, vocabulary=VOCABULARY):
 
 
 class AllTokens(Writer):
-    """The last layer for every token, as in any other layer: what exporters write."""
+    """Attention by plain operators, and the last layer for every token as any other: what exporters write."""
 
     def _layer(self, x, layer, name, *, first_only):
         everything = super()._layer(x, layer, name, first_only=False)
         return self._cut(everything, 1, axis=1) if first_only else everything
+
+    def _attention(self, query, key, value, name):
+        emit, network = self.emitter, self.network
+        split, join = ([0, 0, *end] for end in ((network.heads, network.head_size), (network.hidden,)))
+        heads = [emit("Reshape", each, emit.constant(np.array(split))) for each in (query, key, value)]
+        query, key, value = (
+            emit("Transpose", each, perm=perm)
+            for each, perm in zip(heads, ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]), strict=True)
+        )
+        scores = emit("Div", emit("MatMul", query, key), emit.constant(np.sqrt(np.float32(network.head_size))))
+        if self._bias:
+            scores = emit("Add", scores, self._bias)
+        scores = emit("Add", scores, emit("Unsqueeze", self._mask(), emit.constant(np.array([1]))))
+        context = emit("Transpose", emit("MatMul", emit("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+        return emit("Reshape", context, emit.constant(np.array(join)), output=name)
 
 
 def plain_graph(network):

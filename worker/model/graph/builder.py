@@ -90,7 +90,7 @@ class Writer:
     def write(self) -> None:
         layers = self._layers()
         x = HIDDEN if self.stage == "rest" else self._embeddings()
-        self._lengths, self._bias = self._counted(), self._relative_bias()
+        self._bias = self._relative_bias()
         last = len(self.network.layers) - 1
         for i in layers:
             first_only = i == last and self.network.task == "sequence"
@@ -231,8 +231,9 @@ class Writer:
 
     def _attention(self, query: str, key: str, value: str, name: str) -> str:
         """Queries, keys and values of all tokens, [batch, sequence, hidden], to their context."""
+        self._lengths = self._lengths or self._counted()
         heads, inputs = self.network.heads, (query, key, value, self._bias, "", "", self._lengths)
-        return self.emitter("Attention", *inputs, output=name, q_num_heads=heads, kv_num_heads=heads, scale=self._scale)
+        return self.emitter("Attention", *inputs, output=name, q_num_heads=heads, kv_num_heads=heads)
 
     def _first_context(self, x: str, query: str, layer: Layer, name: str) -> str:
         """The context of the first token alone: its query, [batch, 1, hidden], to the same.
@@ -246,7 +247,8 @@ class Writer:
         query = emit("Reshape", query, emit.constant(np.array([-1, *by_head[1:]], np.int64)))
         asking = self._by_head(query, layer.key.weight.reshape(by_head).transpose(1, 2, 0))
         # Not `Attention`: it would add these long products up in an order that depends on the length of the batch.
-        scores = emit("FusedMatMul", x, asking, domain=MICROSOFT, alpha=self._scale, transB=1)
+        scale = float(1 / np.sqrt(network.head_size))
+        scores = emit("FusedMatMul", x, asking, domain=MICROSOFT, alpha=scale, transB=1)
         scores = emit("Add", emit("Transpose", scores, perm=[0, 2, 1]), self._mask())
         if self._bias:
             scores = emit("Add", scores, emit("Gather", self._bias, emit.constant(np.int64(0)), axis=1))
@@ -254,11 +256,6 @@ class Writer:
         values = self._by_head(means, layer.value.weight.reshape(by_head).transpose(1, 0, 2))
         merged = emit("Reshape", values, emit.constant(np.array([-1, 1, network.hidden], np.int64)))
         return emit("Add", merged, emit.constant(layer.value.bias), output=name)
-
-    @property
-    def _scale(self) -> float:
-        """Of the scores."""
-        return float(1 / np.sqrt(self.network.head_size))
 
     def _weighed(self, x: str, scores: str) -> str:
         """Means of `x`, [batch, sequence, hidden], by scores [batch, means, sequence]."""

@@ -148,6 +148,7 @@ def test_labels(config, labels):
         ("bert", {"hidden_act": "mish"}, r"activation 'mish' \(hidden_act\): only gelu, gelu_accurate, "),
         ("distilbert", {"activation": "selu"}, r"activation 'selu' \(activation\)"),
         ("bert", {"num_attention_heads": 5}, r"5 attention heads, .* 64: correct num_attention_heads"),
+        ("bert", {"hidden_size": 258, "num_attention_heads": 2}, r"heads of 129 channels, .* more num_attention_heads"),
         ("distilbert", {"n_heads": 5}, r"do not divide the hidden size 64: correct n_heads"),
         ("bert", {"num_attention_heads": 0}, r"num_attention_heads 0: it must be a positive whole number"),
         ("bert", {"hidden_size": "64"}, r"hidden_size '64': it must be a positive whole number"),

@@ -77,6 +77,7 @@ OTHERS = {
     "widths that no vector divides": {"hidden_size": 40, "intermediate_size": 72},
     "heads of four": {"num_attention_heads": 16},
     "one head": {"num_attention_heads": 1},
+    "the widest heads": {"hidden_size": 256, "num_attention_heads": 2},
     "one layer": {"num_hidden_layers": 1},
     "one label": {"labels": 1},
     "forty labels": {"labels": 40},

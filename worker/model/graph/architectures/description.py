@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 # The only number of buckets that MPNet's own code ever uses.
 BIAS_BUCKETS = 32
+# onnxruntime adds longer products up in parts whose size depends on the number of columns, here the length to which a
+# batch is padded.
+_WIDEST_HEAD = 128
 _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
 
 
@@ -62,11 +65,7 @@ def describe(config: dict[str, Any]) -> Description:
     _check_problem(config, task, len(labels))
     keys = family.keys
     hidden, heads, layers = (_size(config, keys[name]) for name in ("hidden", "heads", "layers"))
-    if hidden.value % heads.value:
-        raise BundleError(
-            f"config.json asks for {heads.value} attention heads, which do not divide the hidden size {hidden.value}: "
-            f"correct {heads.key}."
-        )
+    _check_heads(hidden, heads)
     return Description(
         family=family,
         task=task,
@@ -83,6 +82,20 @@ def describe(config: dict[str, Any]) -> Description:
         labels=labels,
         early_layer=_early_layer(config, task, layers.value),
     )
+
+
+def _check_heads(hidden: Size, heads: Size) -> None:
+    width, rest = divmod(hidden.value, heads.value)
+    if rest:
+        raise BundleError(
+            f"config.json asks for {heads.value} attention heads, which do not divide the hidden size {hidden.value}: "
+            f"correct {heads.key}."
+        )
+    if width > _WIDEST_HEAD:
+        raise BundleError(
+            f"config.json asks for attention heads of {width} channels, and with more than {_WIDEST_HEAD} a score "
+            f"would depend on what its text is batched with: take a network with more {heads.key}."
+        )
 
 
 def labels_of(config: dict[str, Any]) -> tuple[str, ...]:
