@@ -56,7 +56,7 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> dict[str, Any]:
-    """CPU model, instruction sets that matter, cores, load, versions."""
+    """CPU model, instruction sets that matter, cores, load, how fast a core is at the moment, versions."""
     import onnxruntime
 
     processor = cpu()
@@ -65,10 +65,19 @@ def machine() -> dict[str, Any]:
         "instruction_sets": list(processor.instruction_sets),
         "cores": len(os.sched_getaffinity(0)),
         "load_before": round(os.getloadavg()[0], 2),
+        "ms_for_a_million_squares_before": round(1_000 * min(_squares() for _ in range(3)), 1),
         "onnxruntime": onnxruntime.__version__,
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
+
+
+def _squares(count: int = 1_000_000) -> float:
+    """Seconds in which the interpreter adds so many squares: on a shared machine a core has not always the same speed."""
+    started, total = time.perf_counter(), 0
+    for number in range(count):
+        total += number * number
+    return time.perf_counter() - started
 
 
 def save(name: str, conditions: dict[str, Any], figures: dict[str, Any]) -> None:

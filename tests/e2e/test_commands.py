@@ -52,6 +52,24 @@ def test_classify_bad_line():
     assert done.returncode == 2
 
 
+def test_classify_bad_line_for_people():
+    """The line that could not be classified is told from the others."""
+    first, second = winnow("classify", stdin=HAM.encode() + b'\n{"nope": 1}\n').stdout.decode().splitlines()
+    assert first.split()[0] == "ham"
+    assert second.split()[:3] == ["error", "id", "1:"]
+
+
+def test_classify_a_name_of_a_file(tmp_path):
+    """It is a text, as it was given; whoever meant the file is told how to say so."""
+    path = tmp_path / "texts.txt"
+    path.write_text(SPAM)
+    done = winnow("classify", "--json", str(path), "no such file", "long" * 5000)
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr.decode().splitlines() == [
+        f"{path} is classified as a text; to read the file of that name, write `-f {path}`."
+    ]
+
+
 def test_config_schema_accepts_what_config_show_prints():
     """The schema is JSON Schema, and describes the values in force."""
     schema = orjson.loads(winnow("config", "schema").stdout)

@@ -8,6 +8,7 @@ import select
 import sys
 from collections import deque
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple, TypeAlias
 
 import orjson
@@ -25,7 +26,6 @@ from worker.pipeline.messages import Record, Rejection, Request, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from worker.app import Model
     from worker.pipeline.decode import Decoder
@@ -73,6 +73,8 @@ def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as
     """Write one line a text: what the model says of it and the text, or a JSON document."""
     model = open_model(settings.model, settings.entities, settings.decision)
     write = _json_writer(model) if as_json else _readable_writer()
+    for name in filter(_is_file, texts):
+        typer.echo(f"{name} is classified as a text; to read the file of that name, write `-f {name}`.", err=True)
     wrong = 0
     # However it ends, the interpreter must not do so while a lane still runs the model.
     with closing(Offline(model, settings.batching)) as offline:
@@ -81,6 +83,13 @@ def classify(texts: list[str], files: list[Path], settings: ClassifySettings, as
             write(given, outcome)
     if wrong:
         raise ConfigError(f"{wrong} of the lines could not be classified; each says why.")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # no name that a file could have
+        return False
 
 
 def _outcomes(
@@ -207,7 +216,7 @@ def _readable_writer() -> Write:
 
     def write(request: Request, outcome: Result | Rejection) -> None:
         if isinstance(outcome, Rejection):
-            console.print(Text.assemble((f"{'error':>10}  ", "bold red"), outcome.message))
+            console.print(Text.assemble((f"{'error':>10}  ", "bold red"), f"id {request.id}: {outcome.message}"))
             return
         console.print(Text.assemble(*readable(request.text, outcome.classification)))
 
