@@ -73,7 +73,7 @@ def machine() -> dict[str, Any]:
 
 
 def _squares(count: int = 1_000_000) -> float:
-    """Seconds in which the interpreter adds so many squares: on a shared machine a core has not always the same speed."""
+    """Seconds in which the interpreter adds so many squares: a core of a shared machine is not always as fast."""
     started, total = time.perf_counter(), 0
     for number in range(count):
         total += number * number
