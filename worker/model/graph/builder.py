@@ -135,29 +135,29 @@ class Writer:
     def _embeddings(self) -> str:
         """[batch, sequence] ids to normalized [batch, sequence, hidden]."""
         emit, network = self.emitter, self.network
-        total = emit("Add", self._words(IDS), self._positions(IDS))
+        total = emit("Add", self._words(), self._positions())
         if network.projection is None:
             return self._norm(total, network.embedding_norm, "layer.0.input")
         narrow = self._norm(total, network.embedding_norm, EMBEDDINGS)
         return self._dense(narrow, EMBEDDINGS, network.projection, "layer.0.input")
 
-    def _words(self, ids: str) -> str:
+    def _words(self) -> str:
         emit = self.emitter
         if not self.int8_words:
-            return emit("Gather", emit.constant(self.network.words), ids)
+            return emit("Gather", emit.constant(self.network.words), IDS)
         codes, scales = by_row(self.network.words)
-        rows = emit("Cast", emit("Gather", emit.constant(codes), ids), to=TensorProto.FLOAT)
-        return emit("Mul", rows, emit("Gather", emit.constant(scales), ids))
+        rows = emit("Cast", emit("Gather", emit.constant(codes), IDS), to=TensorProto.FLOAT)
+        return emit("Mul", rows, emit("Gather", emit.constant(scales), IDS))
 
-    def _positions(self, ids: str) -> str:
+    def _positions(self) -> str:
         """[sequence, hidden], or [batch, sequence, hidden] where the ids decide which token has which position."""
         emit, padding = self.emitter, self.network.position_padding
         if padding is None:
-            length = emit("Shape", ids, start=1, end=2)
+            length = emit("Shape", IDS, start=1, end=2)
             zero = emit.constant(np.zeros(1, np.int64))
             return emit("Slice", emit.constant(self.network.positions), zero, length, zero)
         offset = emit.constant(np.int32(padding))
-        counted = emit("Cast", emit("Not", emit("Equal", ids, offset)), to=TensorProto.INT32)
+        counted = emit("Cast", emit("Not", emit("Equal", IDS, offset)), to=TensorProto.INT32)
         count = emit("Mul", emit("CumSum", counted, emit.constant(np.int64(1))), counted)
         return emit("Gather", emit.constant(self.network.positions), emit("Add", count, offset))
 

@@ -56,10 +56,10 @@ class _Switching(Writer):
             observed, lambda: super(_Switching, self)._dense(x, observed, dense), lambda: self._plain(x, dense), output
         )
 
-    def _words(self, ids: str) -> str:
+    def _words(self) -> str:
         def table(int8: bool) -> str:
             self.int8_words = int8
-            return super(_Switching, self)._words(ids)
+            return super(_Switching, self)._words()
 
         return self._either(WORDS, lambda: table(True), lambda: table(False))
 
