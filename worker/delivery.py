@@ -43,6 +43,9 @@ class AtLeastOnce:
     def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
         self._sink.send(outgoing, partial(self._delivered, slot, now))
 
+    def hurry(self) -> None:
+        self._sink.hurry()
+
     def poll(self) -> None:
         self._sink.poll()
 
@@ -122,6 +125,9 @@ class ExactlyOnce:
     def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
         self._next.append(_Written(slot, outgoing, now))
         self._write()
+
+    def hurry(self) -> None:
+        """What was written counts with the end of its transaction, which makes all of it leave."""
 
     def poll(self) -> None:
         self._transactions.poll()

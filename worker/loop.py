@@ -197,7 +197,8 @@ class Loop:
             self._take_up(self._repeats.left(POLL_LIMIT))
         self._feed()
         self._hand_over(hurry)
-        self._publish()
+        if self._publish() and not (self._lanes.pending or len(self._batcher)):
+            self._delivery.hurry()
         self._delivery.poll()
 
     def _finish(self, completed: Iterable[Completed]) -> None:
@@ -250,10 +251,11 @@ class Loop:
             self._observer.closed(batch)
             self._lanes.submit(batch)
 
-    def _publish(self) -> None:
+    def _publish(self) -> bool:
+        """Write out what is next in order; whether there was something."""
         slots = self._ledger.release()
         if not slots:
-            return
+            return False
         encode, send, tracing = self._encode, self._delivery.send, self._tracing
         result, note = self._observer.result, self._breaker.note
         started = self._clock()
@@ -271,6 +273,7 @@ class Loop:
                 result(slot.outcome)
                 note(None)
             send(slot, outgoing if tracing is None else tracing.outgoing(slot, outgoing), now)
+        return True
 
     def _housekeeping(self) -> None:
         now = self._clock()

@@ -107,13 +107,19 @@ class Sink(Protocol):
     """Where results and dead letters go. Used by one thread."""
 
     def send(self, outgoing: Outgoing, delivered: Callable[[], None]) -> None:
-        """Hand over a record; `delivered` is called from `poll` once it is acknowledged."""
+        """Hand over a record; `delivered` is called from `poll` or `hurry` once it is acknowledged."""
 
     def poll(self) -> None:
         """Serve acknowledgements.
 
         Raises:
             DeliveryError: a record could not be written.
+        """
+
+    def hurry(self) -> None:
+        """Let what was handed over leave at once: no more is to come that it could travel with.
+
+        May take a millisecond; what cannot be written is told by `poll`.
         """
 
     def close(self) -> None:
@@ -178,6 +184,9 @@ class Delivery(Protocol):
 
     def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
         """Write what became of a released slot; the ledger is told once it is settled. `now`: seconds, monotonic."""
+
+    def hurry(self) -> None:
+        """Nothing else is on its way: what was sent need not wait for company."""
 
     def poll(self) -> None:
         """Serve what the brokers said; go on with what is under way."""

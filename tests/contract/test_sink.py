@@ -11,8 +11,13 @@ from worker.pipeline.messages import Destination, Outgoing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pytest
+
     from worker.pipeline.messages import Headers
     from worker.ports import Sink
+
+LONG_MS = 3_000 * SECONDS
+"""Longer than any test waits."""
 
 
 def outgoing(
@@ -62,6 +67,29 @@ def test_what_is_written_is_what_was_sent(world: World):
     results, dead_letters = (world.written(destination, 2) for destination in Destination)
     assert results == [Written(b"key", b"result", headers), Written(b"tombstone", None, [])]
     assert dead_letters == [Written(None, b"dead", headers), Written(None, None, [])]
+
+
+def test_records_in_a_hurry_wait_for_no_company(world: World, monkeypatch: pytest.MonkeyPatch):
+    """After `hurry` a record leaves, however long it would have waited for others."""
+    monkeypatch.setattr("worker.kafka.clients.LINGER_MS", LONG_MS)
+    sink = world.sink()
+    done: list[int] = []
+    sink.send(outgoing(world, b"a"), lambda: done.append(1))
+    deadline = monotonic() + SECONDS
+    while not done and monotonic() < deadline:  # a first record also waits for where its topic is
+        sink.hurry()
+        sink.poll()
+    assert done == [1]
+    assert [w.value for w in world.written(Destination.OUTPUT, 1)] == [b"a"]
+
+
+def test_a_wait_that_the_user_asks_for_is_not_cut_short(world: World):
+    sink = world.sink(linger_ms=LONG_MS)
+    done: list[int] = []
+    sink.send(outgoing(world, b"a"), lambda: done.append(1))
+    for _ in range(300):  # each would wait for the acknowledgement
+        sink.hurry()
+    assert done == []
 
 
 def test_a_closed_sink_acknowledges_nothing_more(world: World):

@@ -43,6 +43,39 @@ def test_batches_that_finish_out_of_order_do_not_change_the_order():
     assert [offset(o) for o in on.sink.results] == list(range(300))
 
 
+def test_results_with_nothing_behind_them_leave_at_once():
+    """They wait for no company that cannot come; while another text is on its way they do."""
+    on = bench(StubClassifier(), inline=True)
+    fill(on.log, 3)
+    on.source.assign(P0)
+    turns(on)
+    assert on.sink.hurried == [3]
+    turns(on)
+    assert on.sink.hurried == [3]
+
+
+def test_results_wait_for_company_while_a_text_is_on_its_way():
+    on = bench(StubClassifier(), inline=True)
+    on.log.append("in", 0, b"no JSON")
+    fill(on.log, 1)
+    on.source.assign(P0)
+    inline(on).held = True
+    turns(on)
+    assert len(on.sink.dead_letters) == 1
+    assert on.sink.hurried == []
+    inline(on).held = False
+    turns(on)
+    assert on.sink.hurried == [2]
+
+
+def test_a_refused_message_alone_leaves_at_once():
+    on = bench(StubClassifier(), inline=True)
+    on.log.append("in", 0, b"no JSON")
+    on.source.assign(P0)
+    turns(on)
+    assert on.sink.hurried == [1]
+
+
 def test_threads_keep_the_order_too():
     """With real lanes, output order is input order in every partition and nothing is lost or doubled."""
     on = bench(clock=TickingClock(), lanes=3)

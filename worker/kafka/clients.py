@@ -23,6 +23,9 @@ RECORD_OVERHEAD = 10_000
 """More than Kafka adds to a record's key, value and headers."""
 MOST_BYTES = 1_000_000_000
 """The client's own limit for `message.max.bytes`."""
+LINGER_MS = 0.5
+"""Results come in bunches, batch by batch: long enough for a bunch to travel as one request, no longer. Those with
+nothing behind them do not wait at all (`Writer.hurry`)."""
 
 
 class WriteBounds(NamedTuple):
@@ -95,6 +98,11 @@ def _group(kafka: KafkaSettings) -> Properties:
     return group
 
 
+def lingers(kafka: KafkaSettings) -> bool:
+    """Whether the user says how long records wait for company, so that they are not to be sent before."""
+    return not {"linger.ms", "queue.buffering.max.ms"}.isdisjoint(kafka.properties | kafka.producer_properties)
+
+
 def producer(kafka: KafkaSettings, max_bytes: int, on_error: Callable[[Any], None]) -> Properties:
     """For the producer; `max_bytes` is `WriteBounds.batch`."""
     return {
@@ -103,8 +111,7 @@ def producer(kafka: KafkaSettings, max_bytes: int, on_error: Callable[[Any], Non
         "acks": "all",
         # The partitioner of the Java clients, so equal keys meet whoever wrote them.
         "partitioner": "murmur2_random",
-        # Results come in bunches, batch by batch: long enough for a bunch to travel as one request, no longer.
-        "linger.ms": 0.5,
+        "linger.ms": LINGER_MS,
         # The encoder bounds records; this bounds the batches that they travel in.
         "message.max.bytes": max_bytes,
         "compression.type": "lz4",

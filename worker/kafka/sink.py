@@ -32,6 +32,9 @@ class KafkaSink:
         except KafkaException as error:
             raise undeliverable(outgoing.topic, error.args[0]) from None
 
+    def hurry(self) -> None:
+        self._writer.hurry()
+
     def poll(self) -> None:
         self._writer.poll()
 

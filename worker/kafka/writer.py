@@ -29,6 +29,9 @@ log = structlog.get_logger("kafka")
 FULL_QUEUE_PATIENCE = 60.0
 """Seconds for which a full producer queue is waited out."""
 
+HURRY_SECONDS = 0.001
+"""The least that the client's `flush` can be given: without time it may be over before the sending thread looks."""
+
 
 class Writer:
     """A producer.
@@ -59,6 +62,7 @@ class Writer:
         """
         self._clock = clock
         self._fatal = fatal
+        self._lingers = clients.lingers(kafka)
         self._by_source = kafka.output_partition == "source"
         self.failed: Fatal | None = None
         self._lost = Lost()
@@ -105,14 +109,25 @@ class Writer:
         if self.failed is not None:
             raise self.failed
 
+    def hurry(self) -> None:
+        """Send what waits for company, unless the user says how long it is to wait (`linger.ms`).
+
+        Takes until it is acknowledged, `HURRY_SECONDS` at most.
+        """
+        if not self._lingers:
+            self._guarded(self.producer.flush, HURRY_SECONDS)
+
     def close(self) -> None:
         """Give up what is not acknowledged."""
         self.producer.purge()
         self._serve(0)
 
     def _serve(self, seconds: float) -> None:
+        self._guarded(self.producer.poll, seconds)
+
+    def _guarded(self, call: Callable[[float], object], seconds: float) -> None:
         try:
-            self.producer.poll(seconds)
+            call(seconds)
         except KafkaException as error:  # what is fatal for the client is raised here, and its callback not called
             self.fail(self._fatal(error.args[0]))
 

@@ -36,6 +36,15 @@ def test_the_producer_is_idempotent_and_waits_for_all_replicas():
     assert properties["partitioner"] == "murmur2_random"
 
 
+@pytest.mark.parametrize("table", ["properties", "producer_properties"])
+@pytest.mark.parametrize("name", ["linger.ms", "queue.buffering.max.ms"])
+def test_how_long_results_wait_is_the_users_where_it_is_said(table: str, name: str):
+    """By either of the client's names for it, and in either table; else it is not said."""
+    assert clients.lingers(KafkaSettings(**{table: {name: 20}}))
+    assert not clients.lingers(KafkaSettings(**{table: {"compression.type": "zstd"}}))
+    assert not clients.lingers(KafkaSettings(consumer_properties={name: 20}))
+
+
 sizes = st.integers(4_096, MOST_BYTES)
 
 
