@@ -43,8 +43,8 @@ class AtLeastOnce:
     def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
         self._sink.send(outgoing, partial(self._delivered, slot, now))
 
-    def hurry(self) -> None:
-        self._sink.hurry()
+    def flush(self) -> None:
+        self._sink.flush()
 
     def poll(self) -> None:
         self._sink.poll()
@@ -126,8 +126,8 @@ class ExactlyOnce:
         self._next.append(_Written(slot, outgoing, now))
         self._write()
 
-    def hurry(self) -> None:
-        """What was written counts with the end of its transaction, which makes all of it leave."""
+    def flush(self) -> None:
+        """What is written counts with the end of its transaction, and that sends all of it."""
 
     def poll(self) -> None:
         self._transactions.poll()

@@ -104,7 +104,10 @@ class Loop:
         records = self._poll()
         if records:
             self._admit(records)
-        self._advance()
+        sent = self._advance()
+        # A full poll says that more is there, with which what was sent can travel.
+        if sent and len(records) < POLL_LIMIT and not self._ledger.unreleased():
+            self._delivery.flush()
         self._housekeeping()
 
     def _poll(self) -> Sequence[Record]:
@@ -190,16 +193,19 @@ class Loop:
                 add(Item(slot, request, ids, cut, slot.arrived if arrived is None else arrived, spans))
         self._observer.tokenized(len(requests), self._clock() - started)
 
-    def _advance(self, hurry: CloseReason | None = None) -> None:
-        """Take back what the lanes finished, write it out in order, and hand over what is due."""
+    def _advance(self, hurry: CloseReason | None = None) -> bool:
+        """Take back what the lanes finished, write it out in order, and hand over what is due.
+
+        Returns whether something was sent.
+        """
         self._finish(self._lanes.collect())
         if self._repeats is not None:
             self._take_up(self._repeats.left(POLL_LIMIT))
         self._feed()
         self._hand_over(hurry)
-        if self._publish() and not (self._lanes.pending or len(self._batcher)):
-            self._delivery.hurry()
+        sent = self._publish()
         self._delivery.poll()
+        return sent
 
     def _finish(self, completed: Iterable[Completed]) -> None:
         for done in completed:
@@ -252,7 +258,7 @@ class Loop:
             self._lanes.submit(batch)
 
     def _publish(self) -> bool:
-        """Write out what is next in order; whether there was something."""
+        """Send what is next in order. Returns whether there was something to send."""
         slots = self._ledger.release()
         if not slots:
             return False
@@ -273,7 +279,7 @@ class Loop:
                 result(slot.outcome)
                 note(None)
             send(slot, outgoing if tracing is None else tracing.outgoing(slot, outgoing), now)
-        return True
+        return any(outgoing is not None for outgoing, _ in encoded)
 
     def _housekeeping(self) -> None:
         now = self._clock()

@@ -144,8 +144,8 @@ class MemorySink:
         self.acknowledging = True
         self.failing: str | None = None
         """Set to a reason to make every acknowledgement an error."""
-        self.hurried: list[int] = []
-        """How many had been sent, each time that they were to leave at once."""
+        self.flushed: list[int] = []
+        """How many had been sent, at each flush."""
         self._waiting: deque[Callable[[], None]] = deque()
 
     @property
@@ -160,8 +160,8 @@ class MemorySink:
         self.sent.append(outgoing)
         self._waiting.append(delivered)
 
-    def hurry(self) -> None:
-        self.hurried.append(len(self.sent))
+    def flush(self) -> None:
+        self.flushed.append(len(self.sent))
 
     def poll(self) -> None:
         if self.failing is not None and self._waiting:

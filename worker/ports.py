@@ -107,7 +107,7 @@ class Sink(Protocol):
     """Where results and dead letters go. Used by one thread."""
 
     def send(self, outgoing: Outgoing, delivered: Callable[[], None]) -> None:
-        """Hand over a record; `delivered` is called from `poll` or `hurry` once it is acknowledged."""
+        """Hand over a record; `delivered` is called from `poll` or `flush` once it is acknowledged."""
 
     def poll(self) -> None:
         """Serve acknowledgements.
@@ -116,10 +116,10 @@ class Sink(Protocol):
             DeliveryError: a record could not be written.
         """
 
-    def hurry(self) -> None:
-        """Let what was handed over leave at once: no more is to come that it could travel with.
+    def flush(self) -> None:
+        """Begin to send what waits for company that could travel with it, without waiting for the end of that.
 
-        May take a millisecond; what cannot be written is told by `poll`.
+        May take a millisecond or two, and serve acknowledgements; what cannot be written is told by `poll`.
         """
 
     def close(self) -> None:
@@ -185,8 +185,8 @@ class Delivery(Protocol):
     def send(self, slot: Slot, outgoing: Outgoing, now: float) -> None:
         """Write what became of a released slot; the ledger is told once it is settled. `now`: seconds, monotonic."""
 
-    def hurry(self) -> None:
-        """Nothing else is on its way: what was sent need not wait for company."""
+    def flush(self) -> None:
+        """Begin to send what waits for company, where it is this that sends: see `Sink.flush`."""
 
     def poll(self) -> None:
         """Serve what the brokers said; go on with what is under way."""

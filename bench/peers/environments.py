@@ -13,19 +13,15 @@ from bench.peers.peer import HOME, ROOT, UnavailableError
 if TYPE_CHECKING:
     from pathlib import Path
 
-_KIND = f"{sys.base_prefix} {sys.version}"
-
 
 def python(name: str) -> Path:
-    """The interpreter of the environment that `requirements/peers-NAME.txt` describes, of the kind that runs this.
-
-    Installs when the lock, or that kind, changed.
+    """The interpreter of the environment that `requirements/peers-NAME.txt` describes; installs when the lock changed.
 
     Raises:
         UnavailableError: the packages cannot be installed.
     """
     lock, folder = ROOT / "requirements" / f"peers-{name}.txt", HOME / name
-    stamp, digest = folder / "lock.sha256", hashlib.sha256(lock.read_bytes() + _KIND.encode()).hexdigest()
+    stamp, digest = folder / "lock.sha256", hashlib.sha256(lock.read_bytes()).hexdigest()
     interpreter = folder / "bin" / "python"
     if not stamp.exists() or stamp.read_text("ascii") != digest:
         print(f"Installing {lock.name} into {folder.relative_to(ROOT)}.", flush=True)

@@ -51,8 +51,7 @@ class World(Protocol):
 
     def committed(self, partition: int) -> int | None: ...
 
-    def sink(self, **properties: float) -> Sink:
-        """`properties`: of the producer, with `_` for the dots of their names."""
+    def sink(self) -> Sink: ...
 
     def written(self, destination: Destination, count: int) -> list[Written]: ...
 
@@ -87,7 +86,7 @@ class MemoryWorld:
     def committed(self, partition: int) -> int | None:
         return self.log.committed.get((self.topic, partition))
 
-    def sink(self, **properties: float) -> Sink:
+    def sink(self) -> Sink:
         self.sinks.append(MemorySink())
         return self.sinks[-1]
 
@@ -139,10 +138,8 @@ class KafkaWorld:
         asking.close()
         return found.offset if found.offset >= 0 else None
 
-    def sink(self, **properties: float) -> Sink:
-        named = {name.replace("_", "."): value for name, value in properties.items()}
-        settings = self.settings.model_copy(update={"producer_properties": named})
-        sink = KafkaSink(settings, 1_000_000, monotonic)
+    def sink(self) -> Sink:
+        sink = KafkaSink(self.settings, 1_000_000, monotonic)
         self.open.append(sink)
         return sink
 

@@ -25,7 +25,7 @@ MOST_BYTES = 1_000_000_000
 """The client's own limit for `message.max.bytes`."""
 LINGER_MS = 0.5
 """Results come in bunches, batch by batch: long enough for a bunch to travel as one request, no longer. Those with
-nothing behind them do not wait at all (`Writer.hurry`)."""
+nothing behind them do not wait at all (`Writer.flush`)."""
 
 
 class WriteBounds(NamedTuple):

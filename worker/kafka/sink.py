@@ -32,8 +32,8 @@ class KafkaSink:
         except KafkaException as error:
             raise undeliverable(outgoing.topic, error.args[0]) from None
 
-    def hurry(self) -> None:
-        self._writer.hurry()
+    def flush(self) -> None:
+        self._writer.flush()
 
     def poll(self) -> None:
         self._writer.poll()

@@ -29,8 +29,8 @@ log = structlog.get_logger("kafka")
 FULL_QUEUE_PATIENCE = 60.0
 """Seconds for which a full producer queue is waited out."""
 
-HURRY_SECONDS = 0.001
-"""The least that the client's `flush` can be given: without time it may be over before the sending thread looks."""
+FLUSH_SECONDS = 0.001
+"""The client's least: without any time its `flush` is over before the sending thread looks."""
 
 
 class Writer:
@@ -77,7 +77,7 @@ class Writer:
             raise clients.refused(error) from None
 
     def produce(self, outgoing: Outgoing, report: Callable[[KafkaError | None, Any], None]) -> None:
-        """Hand a record to the client; `report` is called with its fate from `poll`.
+        """Hand a record to the client; `report` is called with its fate from `poll`, `flush` or `wait`.
 
         Raises:
             KafkaException: the client refuses it.
@@ -109,13 +109,14 @@ class Writer:
         if self.failed is not None:
             raise self.failed
 
-    def hurry(self) -> None:
-        """Send what waits for company, unless the user says how long it is to wait (`linger.ms`).
+    def flush(self) -> None:
+        """Begin to send what waits for company, unless the user says how long it is to wait (`linger.ms`).
 
-        Takes until it is acknowledged, `HURRY_SECONDS` at most.
+        The client does so while it waits for all acknowledgements: `FLUSH_SECONDS`, once more where one comes within
+        them. Where its sending thread does not wake in that time, the linger counts.
         """
         if not self._lingers:
-            self._guarded(self.producer.flush, HURRY_SECONDS)
+            self._guarded(self.producer.flush, FLUSH_SECONDS)
 
     def close(self) -> None:
         """Give up what is not acknowledged."""
