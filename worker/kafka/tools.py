@@ -106,7 +106,7 @@ class Feeder:
             {
                 "bootstrap.servers": bootstrap_servers,
                 "log_level": QUIET,
-                "linger.ms": 2,
+                "linger.ms": 5,  # the Java producer's default since Kafka 4.0
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "queue.buffering.max.messages": 1_000_000,
