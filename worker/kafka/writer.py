@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("kafka")
 FULL_QUEUE_PATIENCE = 60.0
 """Seconds for which a full producer queue is waited out."""
-
 FLUSH_SECONDS = 0.001
 """The client's least: without any time its `flush` is over before the sending thread looks."""
 
