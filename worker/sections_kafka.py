@@ -63,8 +63,7 @@ class KafkaSettings(Section):
     consumer_properties: Properties = {}  # noqa: RUF012 - pydantic copies it
     """Any property of librdkafka, for the consumer alone; `auto.offset.reset` is `earliest` by default."""
     producer_properties: Properties = {}  # noqa: RUF012 - pydantic copies it
-    """Any property of librdkafka, for the producer alone. Without `linger.ms`, results wait 0.5 ms for others to travel
-    with, and not at all where nothing else is on its way."""
+    """Any property of librdkafka, for the producer alone. Results wait `linger.ms`, or 0.5 ms and less without it."""
 
     @property
     def exactly_once(self) -> bool:
