@@ -13,19 +13,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from bench.broker import kafka
 from worker.broker.ports import free_port
 from worker.capacity.machine import cpu
 from worker.demo import corpus
 from worker.model import graph
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from worker.pipeline.messages import Record
 
@@ -212,15 +212,6 @@ class Worker:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-
-
-@contextmanager
-def kafka() -> Iterator[Any]:
-    """A real Apache Kafka on this machine's own cores."""
-    from worker.broker import ApacheKafka
-
-    with ApacheKafka() as broker:
-        yield broker
 
 
 def cpu_seconds(pid: int) -> float:

@@ -1,10 +1,11 @@
 """Latency under open-loop load: messages are sent at their times, whatever became of those before them.
 
-First the capacity: results a second while more is sent than can be done, so that the sender's and the broker's share of
-the cores is in it. Then the shares of it, each for as long. Every time is counted from when a message should have been
-sent, not from when it was (no coordinated omission), to when the broker appended its result, both by this machine's
-clock. Arrival to acknowledgement is from when the broker appended the message; the results' own timestamps have
-milliseconds. One worker for all, which rests between two loads.
+In each round, with a worker and topics of its own, first the capacity: results a second while more is sent than can
+be done, so that the sender's and the broker's share of the cores is in it. Then the shares of it, each for as long: of
+what the machine could do a moment before, because a shared machine's speed changes. Every time is counted from when a
+message should have been sent, not from when it was (no coordinated omission), to when the broker appended its result,
+both by this machine's clock. Arrival to acknowledgement is from when the broker appended the message; the results' own
+timestamps have milliseconds. A round's worker rests between two loads.
 
 At more than 100 % the backlog grows while messages are sent: what counts there is that memory does not, and that the
 backlog is worked at the full rate, then and afterwards.
@@ -13,6 +14,7 @@ backlog is worked at the full rate, then and afterwards.
 from __future__ import annotations
 
 import argparse
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -176,61 +178,103 @@ def bare_batch(model: Any, ids: Sequence[list[int]]) -> float:
     return 1000 * kit.quantile(seconds, 0.5)
 
 
+class Round(NamedTuple):
+    """One worker, through all loads."""
+
+    bare_graph: float
+    """Messages a second."""
+    bare_batch: float
+    """Milliseconds."""
+    capacity: float
+    """Messages a second."""
+    loads: list[Carried]
+
+
+class Carried(NamedTuple):
+    """What became of one load: its row, and milliseconds by percentile."""
+
+    row: dict[str, Any]
+    intended: dict[str, float]
+    """From when they should have been sent to the result."""
+    arrived: dict[str, float]
+    """From when the broker appended them to the result."""
+
+
+def measure(broker: Any, model: Any, texts: Sequence[str], options: argparse.Namespace) -> Round:
+    """Capacity and all loads with a fresh worker on fresh topics."""
+    from bench.percentiles import percentiles  # needs the group `bench`
+
+    ids = [encoded.ids for encoded in model.tokenizer(texts)]
+    batch, bare = bare_batch(model, ids[:2_000]), ceiling(model, ids)
+    line = Line(broker, kit.bundle(options.bundle), kit.settings(options.set))
+    with line.worker as worker:
+        worker.ready()
+        line.load(texts, min(500.0, bare / 4), 2.0)  # opens connections
+        most = capacity(line, texts, bare, max(3.0, options.seconds / 3))
+        print(f"capacity {most:,.0f}/s; bare graph {bare:,.0f}/s, a batch {batch:.1f} ms", flush=True)
+        loads = {share: line.load(texts, share * most, options.seconds) for share in options.shares}
+        delivered = int(worker.metric("winnow_delivered_total"))
+        worker.stop()
+    answers = line.answers(delivered)
+    carried = []
+    for share, load in loads.items():
+        intended = percentiles(answers[key][1] - due for key, due in load.sent.items())
+        arrived = percentiles(answers[key][1] - answers[key][0] for key in load.sent)
+        carried.append(Carried(row(share, share * most, load), intended, arrived))
+        print(f"{share:.0%}: " + ", ".join(f"{name} {ms:,.0f} ms" for name, ms in arrived.items()), flush=True)
+    return Round(bare, batch, most, carried)
+
+
+def summary(rounds: Sequence[Round]) -> dict[str, Any]:
+    """Medians of the rounds, with the least and the most of what is compared with other figures.
+
+    `p99_to_bare_batch` is from arrival to result; each round has its own bare batch.
+    """
+    by_load = list(zip(*(each.loads for each in rounds), strict=True))
+    ratios = [
+        [at.arrived["p99"] / each.bare_batch for at, each in zip(loads, rounds, strict=True)] for loads in by_load
+    ]
+    shares = [{"load": loads[0].row["load"]} for loads in by_load]
+    together = list(zip(shares, by_load, ratios, strict=True))
+    return {
+        "capacity_per_s": kit.spread([each.capacity for each in rounds]),
+        "bare_graph_per_s": kit.spread([each.bare_graph for each in rounds]),
+        "bare_batch_ms": kit.spread([each.bare_batch for each in rounds]),
+        "p99_to_bare_batch": [share | kit.spread(each) for share, _, each in together],
+        "loads": [share | _medians([each.row for each in loads]) for share, loads, _ in together],
+        "intended_to_result_ms": [share | _medians([each.intended for each in loads]) for share, loads, _ in together],
+        "arrival_to_result_ms": [share | _medians([each.arrived for each in loads]) for share, loads, _ in together],
+    }
+
+
+def _medians(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each figure, over the rounds that have it."""
+    found = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0]}
+    return {name: statistics.median(values) if values else None for name, values in found.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench load", description=__doc__)
     parser.add_argument("--texts", type=Path, nargs="*", default=[], help="JSONL files with a field `text`")
     parser.add_argument("--shares", type=float, nargs="*", default=[0.2, 0.5, 0.7, 0.9, 1.1], help="of the capacity")
     parser.add_argument("--seconds", type=float, default=60.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--bundle", default="default", help="a folder, `default`, `random-base` or `random-small`")
     parser.add_argument("--set", action="append", default=[], help="SECTION.NAME=VALUE; may be repeated")
     parser.add_argument("--name", default="load", help="of the results file")
     options = parser.parse_args()
-    from bench.percentiles import percentiles  # needs the group `bench`
-
-    texts, bundle = kit.texts(5_000, options.texts), kit.bundle(options.bundle)
-    model = opened(bundle, options.set)
-    ids = [encoded.ids for encoded in model.tokenizer(texts)]
-    batch, bare = bare_batch(model, ids[:2_000]), ceiling(model, ids)
-    with kit.kafka() as broker:
-        line = Line(broker, bundle, kit.settings(options.set))
-        with line.worker as worker:
-            worker.ready()
-            line.load(texts, min(500.0, bare / 4), 2.0)  # opens connections
-            most = capacity(line, texts, bare, max(3.0, options.seconds / 3))
-            print(f"capacity {most:,.0f}/s; bare graph {bare:,.0f}/s, a batch {batch:.1f} ms", flush=True)
-            loads = {}
-            for share in options.shares:
-                loads[share] = line.load(texts, share * most, options.seconds)
-                print(f"{share:.0%}: {len(loads[share].sent):,} messages", flush=True)
-            delivered = int(worker.metric("winnow_delivered_total"))
-            worker.stop()
-        answers = line.answers(delivered)
-    rows = [row(share, share * most, load) for share, load in loads.items()]
-    intended = [
-        {"load": share, **percentiles(answers[key][1] - due for key, due in load.sent.items())}
-        for share, load in loads.items()
-    ]
-    arrived = [
-        {"load": share, **percentiles(answers[key][1] - answers[key][0] for key in load.sent)}
-        for share, load in loads.items()
-    ]
-    for each in (*rows, *intended, *arrived):
-        print(", ".join(f"{name} {value:,.1f}" for name, value in each.items() if value is not None))
+    texts = kit.texts(5_000, options.texts)
+    model = opened(kit.bundle(options.bundle), options.set)
     conditions = kit.machine() | {
         "bundle": model.identity.name,
         "texts": [path.parent.name for path in options.texts] or ["demo"],
         "seconds": options.seconds,
+        "rounds": options.rounds,
         "settings": options.set,
     }
-    figures = {
-        "capacity_per_s": most,
-        "bare_graph_per_s": bare,
-        "bare_batch_ms": batch,
-        "loads": rows,
-        "intended_to_result_ms": intended,
-        "arrival_to_result_ms": arrived,
-    }
-    kit.save(options.name, conditions, figures)
+    with kit.kafka() as broker:
+        rounds = [measure(broker, model, texts, options) for _ in range(options.rounds)]
+    kit.save(options.name, conditions, summary(rounds))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from bench import kit
 from bench.peers.peer import ROOT, Peer
 from bench.peers.stubs import STUBS, measure
-from worker.broker import ApacheKafka
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,7 +66,7 @@ def main() -> None:
     chosen = [peer for peer in candidates if peer is OURS or options.only is None or peer.name in options.only]
     found: dict[str, dict[int, Measured]] = {peer.name: {} for peer in chosen}
     reasons: dict[str, str] = {}
-    with ApacheKafka(properties=APPEND_TIME) as broker:
+    with kit.kafka(APPEND_TIME) as broker:
         for number in range(options.rounds):
             for peer in chosen if number % 2 == 0 else reversed(chosen):
                 if peer.name in reasons:

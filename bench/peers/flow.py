@@ -16,13 +16,14 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from bench import kit
 from bench.peers.peer import HOME, Stage, UnavailableError
 from bench.peers.running import Running
-from worker.broker import ApacheKafka
 from worker.kafka.tools import Feeder, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from bench.peers.peer import Peer
+    from worker.broker import ApacheKafka
     from worker.pipeline.messages import Record
 
 PARTITIONS = 6
@@ -83,9 +84,9 @@ class Ends:
         self._consumer.close()
 
 
-def kafka() -> ApacheKafka:
+def kafka() -> AbstractContextManager[ApacheKafka]:
     """A real Apache Kafka for these measurements, on this machine's own cores; for a `with`."""
-    return ApacheKafka(properties=STAMPS)
+    return kit.kafka(STAMPS)
 
 
 @contextmanager

@@ -140,6 +140,25 @@ def test_a_backlog_that_is_gone_at_once_has_no_rate():
     assert load.row(0.5, 10.0, Load({}, 0.0, looks, 10.0))["backlog_per_s"] is None
 
 
+def carried(share: float, p99: float, backlog_per_s: float | None) -> load.Carried:
+    return load.Carried({"load": share, "backlog_per_s": backlog_per_s}, {"p99": p99 + 1}, {"p99": p99})
+
+
+def test_rounds_of_loads_are_told_by_their_medians():
+    """A percentile is compared with the bare batch of its own round; what only some rounds have is of those."""
+    rounds = [
+        load.Round(200.0, 10.0, 100.0, [carried(0.7, 40.0, None), carried(1.1, 500.0, 90.0)]),
+        load.Round(200.0, 20.0, 110.0, [carried(0.7, 40.0, None), carried(1.1, 600.0, None)]),
+        load.Round(100.0, 20.0, 120.0, [carried(0.7, 100.0, None), carried(1.1, 700.0, 110.0)]),
+    ]
+    found = load.summary(rounds)
+    assert found["capacity_per_s"] == {"median": 110.0, "min": 100.0, "max": 120.0, "rounds": 3}
+    assert found["p99_to_bare_batch"][0] == {"load": 0.7, "median": 4.0, "min": 2.0, "max": 5.0, "rounds": 3}
+    assert found["arrival_to_result_ms"] == [{"load": 0.7, "p99": 40.0}, {"load": 1.1, "p99": 600.0}]
+    assert found["intended_to_result_ms"][0] == {"load": 0.7, "p99": 41.0}
+    assert [row["backlog_per_s"] for row in found["loads"]] == [None, 100.0]
+
+
 def test_percentiles_are_of_all_that_was_recorded():
     """In milliseconds, to three digits; nothing is below a microsecond."""
     pytest.importorskip("hdrh", reason="percentiles need the group bench")

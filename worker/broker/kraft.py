@@ -69,14 +69,15 @@ def lay_out(folder: Path, kafka: Kafka, port: int, controller_port: int, propert
     _write_properties(folder / "server.properties", _SERVER_PROPERTIES | own | dict(properties))
 
 
-def java_command(kafka: Kafka, folder: Path, heap_mb: int) -> list[str]:
+def java_command(kafka: Kafka, folder: Path, heap_mb: int, long_running: bool) -> list[str]:
     """The broker's command line."""
+    # A quick start: half a second less, and less CPU in the first half minute, than with the second compiler.
+    quick = [] if long_running else ["-XX:TieredStopAtLevel=1"]
     return [
         str(kafka.java),
         f"-Xmx{heap_mb}m",
-        # A quick start and a small footprint: half a second and 30 MB less than with the second compiler.
         "-XX:+UseSerialGC",
-        "-XX:TieredStopAtLevel=1",
+        *quick,
         "-XX:-UsePerfData",
         "-XX:+ExitOnOutOfMemoryError",
         "-Djava.awt.headless=true",
