@@ -27,9 +27,15 @@ def obtain(folder: Path) -> Path:
         raise BrokerError(f"Apache Maven {VERSION} cannot be had ({type(failed).__name__}).") from failed
     if artifacts.sha256(archive) != SHA256:
         raise BrokerError(f"{archive.name} from the Maven repository is not the file that is known.")
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
+    unpack(archive, folder)
     return folder / f"apache-maven-{VERSION}" / "bin" / "mvn"
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """With the filter for archives of others where this Python has it, which 3.11.0 to 3.11.3 have not."""
+    with tarfile.open(archive) as opened:
+        opened.extraction_filter = getattr(tarfile, "data_filter", lambda member, _: member)
+        opened.extractall(folder)
 
 
 def obtained_or_skip(folder: Path) -> Path:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import maven
 from worker.broker import artifacts, kraft, warden
 from worker.broker.ports import LOOPBACK, free_port
 from worker.errors import BrokerError
@@ -58,8 +59,7 @@ def _fetch(folder: Path) -> None:
         archive = Path(component.artifact("all", "tar.gz").resolve())
         if artifacts.sha256(archive) != SHA256:
             raise BrokerError(f"{archive.name} from the Maven repository is not the file that is known.")
-        with tarfile.open(archive) as opened:
-            opened.extractall(draft / "app", filter="data")
+        maven.unpack(archive, draft / "app")
         (draft / "app").rename(folder)
     # requests' errors are OSErrors; jgo says RuntimeError when every repository answered no.
     except (OSError, RuntimeError, tarfile.TarError) as failed:

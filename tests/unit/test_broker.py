@@ -307,6 +307,25 @@ def test_a_topic_that_is_refused_is_no_reason_to_fall_back(monkeypatch: pytest.M
     assert Refusing.stopped
 
 
+@pytest.mark.parametrize("long_running", [False, True])
+def test_one_that_runs_for_long_has_both_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, long_running: bool):
+    """What `open_broker` is told reaches Java: only a broker of short trials does without the second."""
+    commands: list[list[str]] = []
+
+    def started(command: list[str], **_: object) -> None:
+        commands.append(command)
+        raise BrokerError("enough")
+
+    (checkpoint := tmp_path / "bootstrap.checkpoint").touch()
+    kafka = artifacts.Kafka("4.3.1", Path("java"), "jars/*", checkpoint)
+    monkeypatch.setattr(artifacts, "obtain", lambda *_: kafka)
+    monkeypatch.setattr(subprocess, "Popen", started)
+    with pytest.raises(BrokerError, match="enough"):
+        open_broker("apache", print, long_running=long_running)
+    (command,) = commands
+    assert ("-XX:TieredStopAtLevel=1" in command) != long_running
+
+
 def test_no_port_is_given_twice(monkeypatch: pytest.MonkeyPatch):
     """A broker's two listeners asked one after the other, and neither listens yet."""
     first, second = free_port(), free_port()
