@@ -1,11 +1,11 @@
 """Latency under open-loop load: messages are sent at their times, whatever became of those before them.
 
 In each round, with a worker and topics of its own, first the capacity: results a second while more is sent than can
-be done, so that the sender's and the broker's share of the cores is in it. Then the shares of it, each for as long: of
-what the machine could do a moment before, because a shared machine's speed changes. Every time is counted from when a
-message should have been sent, not from when it was (no coordinated omission), to when the broker appended its result,
-both by this machine's clock. Arrival to acknowledgement is from when the broker appended the message; the results' own
-timestamps have milliseconds. A round's worker rests between two loads.
+be done, so that the sender's and the broker's share of the cores is in it. Then the shares of it, each for as long;
+what a shared machine can do changes within the minutes of a round. Every time is counted from when a message should
+have been sent, not from when it was (no coordinated omission), to when the broker appended its result, both by this
+machine's clock. Arrival to acknowledgement is from when the broker appended the message; the results' own timestamps
+have milliseconds. A round's worker rests between two loads.
 
 At more than 100 % the backlog grows while messages are sent: what counts there is that memory does not, and that the
 backlog is worked at the full rate, then and afterwards.
@@ -202,7 +202,7 @@ class Carried(NamedTuple):
 
 def measure(broker: Any, model: Any, texts: Sequence[str], options: argparse.Namespace) -> Round:
     """Capacity and all loads with a fresh worker on fresh topics."""
-    from bench.percentiles import percentiles  # needs the group `bench`
+    from bench.percentiles import percentiles
 
     ids = [encoded.ids for encoded in model.tokenizer(texts)]
     batch, bare = bare_batch(model, ids[:2_000]), ceiling(model, ids)
@@ -226,7 +226,7 @@ def measure(broker: Any, model: Any, texts: Sequence[str], options: argparse.Nam
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
-    """Medians of the rounds, with the least and the most of what is compared with other figures.
+    """Medians of the rounds in every column, with the least and the most of what is compared with other figures.
 
     `p99_to_bare_batch` is from arrival to result; each round has its own bare batch.
     """
@@ -263,6 +263,10 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="SECTION.NAME=VALUE; may be repeated")
     parser.add_argument("--name", default="load", help="of the results file")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    import bench.percentiles  # noqa: F401 - needs the group `bench`, which is to be told before a broker starts
+
     texts = kit.texts(5_000, options.texts)
     model = opened(kit.bundle(options.bundle), options.set)
     conditions = kit.machine() | {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -11,21 +12,46 @@ from bench import broker, kit
 from worker.kafka.tools import Reader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from worker.broker import Broker
 
-pytestmark = pytest.mark.kafka
 MESSAGES = 500
 
 
-def test_as_many_messages_are_written_and_read(kafka: Broker):
-    """Each once, over all partitions of a topic of its own, and by a group that commits."""
-    kafka.create_topics({broker.TOPIC: 6})
-    broker.warm_up(kafka.bootstrap_servers, MESSAGES)
-    reader = Reader(kafka.bootstrap_servers, [broker.TOPIC])
-    records = kit.read_until(reader, MESSAGES)
-    reader.close()
-    assert (len(records), {record.partition for record in records}) == (MESSAGES, set(range(6)))
-    client = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": broker.TOPIC})
-    committed = client.committed([TopicPartition(broker.TOPIC, number) for number in range(6)], timeout=15)
-    client.close()
+@pytest.mark.kafka
+def test_as_many_messages_are_written_and_read(kafka: Broker, topics: Callable[..., str]):
+    """Each once, over all partitions of the topic, and by a group that commits."""
+    topic = topics("warm-up", partitions=6)
+    broker.warm_up(kafka.bootstrap_servers, topic, MESSAGES)
+    with closing(Reader(kafka.bootstrap_servers, [topic])) as reader:
+        records = kit.read_until(reader, MESSAGES)
+    assert {record.key for record in records} == {str(number).encode() for number in range(MESSAGES)}
+    assert {record.partition for record in records} == set(range(6))
+    with closing(Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": topic})) as client:
+        committed = client.committed([TopicPartition(topic, number) for number in range(6)], timeout=15)
     assert sum(each.offset for each in committed) == MESSAGES
+
+
+def test_nothing_is_measured_before(monkeypatch: pytest.MonkeyPatch):
+    """It has both compilers, and is warm when it is handed out."""
+    told: list[Any] = []
+
+    class Started:
+        bootstrap_servers = "broker:9092"
+
+        def __init__(self, **options: Any) -> None:
+            told.append(options)
+
+        def __enter__(self) -> Started:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            told.append("stopped")
+
+    monkeypatch.setattr(broker, "ApacheKafka", Started)
+    monkeypatch.setattr(broker, "warm_up", lambda *arguments: told.append(arguments))
+    with broker.kafka({"node.id": "1"}):
+        told.append("measured")
+    options = {"properties": {"node.id": "1"}, "topics": {broker.TOPIC: 6}, "long_running": True}
+    assert told == [options, ("broker:9092", broker.TOPIC), "measured", "stopped"]

@@ -309,7 +309,7 @@ def test_a_topic_that_is_refused_is_no_reason_to_fall_back(monkeypatch: pytest.M
 
 @pytest.mark.parametrize("long_running", [False, True])
 def test_one_that_runs_for_long_has_both_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, long_running: bool):
-    """What `open_broker` is told reaches Java: only a broker of short trials does without the second."""
+    """Only a broker of short trials does without the second."""
     commands: list[list[str]] = []
 
     def started(command: list[str], **_: object) -> None:
@@ -321,7 +321,7 @@ def test_one_that_runs_for_long_has_both_compilers(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(artifacts, "obtain", lambda *_: kafka)
     monkeypatch.setattr(subprocess, "Popen", started)
     with pytest.raises(BrokerError, match="enough"):
-        open_broker("apache", print, long_running=long_running)
+        ApacheKafka(long_running=long_running).start()
     (command,) = commands
     assert ("-XX:TieredStopAtLevel=1" in command) != long_running
 

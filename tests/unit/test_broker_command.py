@@ -24,17 +24,6 @@ def test_a_port_that_is_not_taken_is_told(
     assert (f"--port {port} has no effect" in capsys.readouterr().out) == told
 
 
-def test_it_runs_for_long(monkeypatch: pytest.MonkeyPatch):
-    """Nobody starts it for the few seconds in which the second compiler costs more than it gains."""
-    running = SimpleNamespace(kind="mock", bootstrap_servers="127.0.0.1:40001", limits=(), alive=True)
-    asked: dict[str, object] = {}
-    monkeypatch.setattr(command, "open_broker", lambda *_, **options: asked.update(options) or nullcontext(running))
-    monkeypatch.setattr(command.Stop, "install", lambda _: None)
-    monkeypatch.setattr(command.Stop, "__call__", lambda _: True)
-    command.broker("auto", 0, ["in:2"])
-    assert (asked["long_running"], asked["topics"]) == (True, {"in": 2})
-
-
 @pytest.mark.parametrize("topic", ["bad name", "bad name:3", "", ":3", "..", "a" * 250, "in:0", "in:", "in:x", "a:b:1"])
 def test_what_is_no_topic_is_refused_before_a_broker_starts(monkeypatch: pytest.MonkeyPatch, topic: str):
     """A mistake of the command line: exit code 2, and no broker of another kind instead."""

@@ -64,12 +64,10 @@ def open_broker(
     *,
     topics: Mapping[str, int] | None = None,
     port: int | None = None,
-    long_running: bool = False,
 ) -> Broker:
     """Start a broker and return it running; the caller stops it, or uses it in a `with`.
 
     `auto` takes Apache Kafka, and where that cannot be had the mock cluster, telling `on_progress` why.
-    `long_running` is `ApacheKafka`'s.
 
     Raises:
         BrokerError: what was asked for cannot be had, or a topic cannot be created.
@@ -78,7 +76,7 @@ def open_broker(
         raise BrokerError(f"Port {port} is in use: choose another, or 0 to have a free one picked.")
     if prefer == "mock":
         return MockCluster(topics=topics).start()
-    kafka = ApacheKafka(port=port, long_running=long_running, on_progress=on_progress)
+    kafka = ApacheKafka(port=port, on_progress=on_progress)
     try:
         kafka.start()
     except BrokerError as reason:

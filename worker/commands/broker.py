@@ -30,7 +30,7 @@ def broker(kind: Preference, port: int, topics: list[str]) -> None:
     wanted = dict(map(_topic, topics))
     stop = Stop()
     stop.install()
-    with open_broker(kind, _say, topics=wanted, port=port or None, long_running=True) as running:
+    with open_broker(kind, _say, topics=wanted, port=port or None) as running:
         typer.echo(f"{running.kind} listens on {running.bootstrap_servers}; Ctrl-C ends it.")
         if port and not running.bootstrap_servers.endswith(f":{port}"):
             typer.echo(f"  note: it takes free ports of its own; --port {port} has no effect on it")
