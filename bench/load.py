@@ -29,7 +29,7 @@ from bench.stream import PARTITIONS, opened
 from worker.kafka.tools import Feeder, Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
 OVERLOAD = 1.3
@@ -200,11 +200,10 @@ class Carried(NamedTuple):
     """From when the broker appended them to the result."""
 
 
-def measure(broker: Any, model: Any, texts: Sequence[str], options: argparse.Namespace) -> Round:
-    """Capacity and all loads with a fresh worker on fresh topics."""
-    from bench.percentiles import percentiles
-
-    ids = [encoded.ids for encoded in model.tokenizer(texts)]
+def measure(
+    broker: Any, model: Any, texts: Sequence[str], ids: Sequence[list[int]], options: argparse.Namespace
+) -> Round:
+    """Capacity and all loads with a fresh worker on fresh topics; `ids` are the texts' tokens."""
     batch, bare = bare_batch(model, ids[:2_000]), ceiling(model, ids)
     line = Line(broker, kit.bundle(options.bundle), kit.settings(options.set))
     with line.worker as worker:
@@ -216,13 +215,17 @@ def measure(broker: Any, model: Any, texts: Sequence[str], options: argparse.Nam
         delivered = int(worker.metric("winnow_delivered_total"))
         worker.stop()
     answers = line.answers(delivered)
-    carried = []
-    for share, load in loads.items():
-        intended = percentiles(answers[key][1] - due for key, due in load.sent.items())
-        arrived = percentiles(answers[key][1] - answers[key][0] for key in load.sent)
-        carried.append(Carried(row(share, share * most, load), intended, arrived))
-        print(f"{share:.0%}: " + ", ".join(f"{name} {ms:,.0f} ms" for name, ms in arrived.items()), flush=True)
-    return Round(bare, batch, most, carried)
+    return Round(bare, batch, most, [carried(share, share * most, load, answers) for share, load in loads.items()])
+
+
+def carried(share: float, rate: float, load: Load, answers: Mapping[str, tuple[float, float]]) -> Carried:
+    """What became of a load, by the `answers` of its line."""
+    from bench.percentiles import percentiles  # needs the group `bench`
+
+    intended = percentiles(answers[key][1] - due for key, due in load.sent.items())
+    arrived = percentiles(answers[key][1] - answers[key][0] for key in load.sent)
+    print(f"{share:.0%}: " + ", ".join(f"{name} {ms:,.0f} ms" for name, ms in arrived.items()), flush=True)
+    return Carried(row(share, rate, load), intended, arrived)
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
@@ -265,10 +268,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    import bench.percentiles  # noqa: F401 - needs the group `bench`, which is to be told before a broker starts
+    import bench.percentiles  # noqa: F401 - what it needs is missed before a broker starts, not half an hour later
 
     texts = kit.texts(5_000, options.texts)
     model = opened(kit.bundle(options.bundle), options.set)
+    ids = [encoded.ids for encoded in model.tokenizer(texts)]
     conditions = kit.machine() | {
         "bundle": model.identity.name,
         "texts": [path.parent.name for path in options.texts] or ["demo"],
@@ -277,7 +281,7 @@ def main() -> None:
         "settings": options.set,
     }
     with kit.kafka() as broker:
-        rounds = [measure(broker, model, texts, options) for _ in range(options.rounds)]
+        rounds = [measure(broker, model, texts, ids, options) for _ in range(options.rounds)]
     kit.save(options.name, conditions, summary(rounds))
 
 

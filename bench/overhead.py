@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import kit
+from bench.peers import flow
 from bench.peers.peer import ROOT, Peer
 from bench.peers.stubs import STUBS, measure
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 
     from bench.peers.flow import Measured
     from bench.peers.peer import Stage
-
-APPEND_TIME = {"log.message.timestamp.type": "LogAppendTime"}
-"""Records bear the time at which the broker took them, not what their writer says."""
 
 
 class StubWinnow(Peer):
@@ -66,7 +64,7 @@ def main() -> None:
     chosen = [peer for peer in candidates if peer is OURS or options.only is None or peer.name in options.only]
     found: dict[str, dict[int, Measured]] = {peer.name: {} for peer in chosen}
     reasons: dict[str, str] = {}
-    with kit.kafka(APPEND_TIME) as broker:
+    with flow.kafka() as broker:
         for number in range(options.rounds):
             for peer in chosen if number % 2 == 0 else reversed(chosen):
                 if peer.name in reasons:

@@ -41,7 +41,7 @@ class ApacheKafka:
         heap_mb: the most Java may take for objects; the process takes some 150 MB more.
         port: where to listen; by default a free port, kept over `restart()`.
         long_running: compile with both of Java's compilers (C1 and C2), as Kafka does in production: half a second more
-            to start, some 30 MB more, and half the CPU a message after 130,000 in small requests, but more before that.
+            to start, some 50 MB more, and half the CPU a message after 130,000 in small requests, but more before that.
         client_properties: what this object's own client needs when `properties` ask for TLS or SASL.
         cache: the folder for Kafka's jars instead of the user's cache folder.
         on_progress: is told, in a sentence, what takes a while.
