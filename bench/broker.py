@@ -17,45 +17,54 @@ from worker.broker import ApacheKafka
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-WARM_UP = 150_000
-"""Messages. A broker's CPU for each, in small requests: 243 µs of the first 15,000, 50 about the 120,000th, 25 from the
-130,000th on; with the first compiler alone 48 from the 15,000th on."""
-IN_FLIGHT = 50
-"""Messages on their way meanwhile: few, so that requests are small and many."""
+WARM_UP = {2: 30_000, 50: 100_000}
+"""Messages, by how many of them are on their way at a time. What runs for each request is compiled after some 10,000 of
+them, and what runs for each record in larger ones, of which 50 at a time make the most."""
 PATIENCE = 60.0
 """Seconds without a message after which the warm-up has failed."""
-TOPIC = "warm-up"
+PARTITIONS = 6
+VALUE = bytes(120)
+TOPIC, RESULTS = "warm-up", "warm-up-results"
 
 
 @contextmanager
 def kafka(properties: Mapping[str, str] | None = None) -> Iterator[ApacheKafka]:
     """Start one with these server properties over the defaults, and warm it up."""
-    with ApacheKafka(properties=properties, topics={TOPIC: 6}, long_running=True) as broker:
+    topics = {TOPIC: PARTITIONS, RESULTS: PARTITIONS}
+    with ApacheKafka(properties=properties, topics=topics, long_running=True) as broker:
         print("warming the broker up", flush=True)
-        warm_up(broker.bootstrap_servers, TOPIC)
+        for in_flight, messages in WARM_UP.items():
+            warm_up(broker.bootstrap_servers, TOPIC, RESULTS, messages, in_flight)
         yield broker
 
 
-def warm_up(bootstrap_servers: str, topic: str, messages: int = WARM_UP) -> None:
-    """Write messages to a topic, and read them in a group of the same name, which commits.
+def warm_up(bootstrap_servers: str, topic: str, results: str, messages: int, in_flight: int) -> None:
+    """Write messages to a topic, read them in a group of the same name, which commits, and write each to `results`.
+
+    As a worker's results are, these are compressed, which the broker checks in other ways than what is not.
 
     Raises:
         RuntimeError: none came for `PATIENCE` seconds.
     """
     client = {"bootstrap.servers": bootstrap_servers, "log_level": 0}  # a new broker's coordinator is still loading
-    producer = Producer(client | {"enable.idempotence": True, "linger.ms": 0})
+    write = client | {"enable.idempotence": True, "linger.ms": 0}
+    sender, producer = Producer(write), Producer(write | {"compression.type": "lz4"})
     consumer = Consumer(client | {"group.id": topic, "auto.offset.reset": "earliest", "auto.commit.interval.ms": 500})
     with closing(consumer):
         consumer.subscribe([topic])
         sent = received = 0
         last = time.monotonic()
         while received < messages:
-            while sent < min(messages, received + IN_FLIGHT):
-                producer.produce(topic, bytes(120), str(sent))
+            while sent < min(messages, received + in_flight):
+                sender.produce(topic, VALUE, str(sent))
                 sent += 1
+            sender.poll(0)
+            found = [message for message in consumer.consume(in_flight, 0.001) if message.error() is None]
+            for message in found:
+                producer.produce(results, VALUE, message.key())
             producer.poll(0)
-            found = sum(message.error() is None for message in consumer.consume(IN_FLIGHT, 0.001))
-            received += found
+            received += len(found)
             last = time.monotonic() if found else last
             if time.monotonic() - last > PATIENCE:
                 raise RuntimeError(f"only {received} of {messages} messages came back from the broker")
+    producer.flush()

@@ -21,13 +21,14 @@ MESSAGES = 500
 
 @pytest.mark.kafka
 def test_as_many_messages_are_written_and_read(kafka: Broker, topics: Callable[..., str]):
-    """Each once, over all partitions of the topic, and by a group that commits."""
-    topic = topics("warm-up", partitions=6)
-    broker.warm_up(kafka.bootstrap_servers, topic, MESSAGES)
-    with closing(Reader(kafka.bootstrap_servers, [topic])) as reader:
-        records = kit.read_until(reader, MESSAGES)
-    assert {record.key for record in records} == {str(number).encode() for number in range(MESSAGES)}
-    assert {record.partition for record in records} == set(range(6))
+    """Each once, over all partitions of both topics, and by a group that commits."""
+    topic, results = topics("warm-up", partitions=6), topics("warm-up-results", partitions=6)
+    broker.warm_up(kafka.bootstrap_servers, topic, results, MESSAGES, 50)
+    for each in (topic, results):
+        with closing(Reader(kafka.bootstrap_servers, [each])) as reader:
+            records = kit.read_until(reader, MESSAGES)
+        assert sorted(int(record.key or b"") for record in records) == list(range(MESSAGES))
+        assert {record.partition for record in records} == set(range(6))
     with closing(Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": topic})) as client:
         committed = client.committed([TopicPartition(topic, number) for number in range(6)], timeout=15)
     assert sum(each.offset for each in committed) == MESSAGES
@@ -53,5 +54,8 @@ def test_nothing_is_measured_before(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(broker, "warm_up", lambda *arguments: told.append(arguments))
     with broker.kafka({"node.id": "1"}):
         told.append("measured")
-    options = {"properties": {"node.id": "1"}, "topics": {broker.TOPIC: 6}, "long_running": True}
-    assert told == [options, ("broker:9092", broker.TOPIC), "measured", "stopped"]
+    topics = {broker.TOPIC: 6, broker.RESULTS: 6}
+    options = {"properties": {"node.id": "1"}, "topics": topics, "long_running": True}
+    rounds = [("broker:9092", *topics, messages, in_flight) for in_flight, messages in broker.WARM_UP.items()]
+    assert rounds
+    assert told == [options, *rounds, "measured", "stopped"]
