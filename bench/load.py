@@ -1,11 +1,11 @@
 """Latency under open-loop load: messages are sent at their times, whatever became of those before them.
 
-In each round, with a worker and topics of its own, first the capacity: results a second while more is sent than can
-be done, so that the sender's and the broker's share of the cores is in it. Then the shares of it, each for as long;
-what a shared machine can do changes within the minutes of a round. Every time is counted from when a message should
-have been sent, not from when it was (no coordinated omission), to when the broker appended its result, both by this
-machine's clock. Arrival to acknowledgement is from when the broker appended the message; the results' own timestamps
-have milliseconds. A round's worker rests between two loads.
+In each round, with a worker and topics of its own, the shares of the capacity one after the other, each for as long.
+Directly before each the capacity: results a second while more is sent than can be done, so that the sender's and the
+broker's share of the cores is in it; what a shared machine can do changes within minutes. Every time is counted from
+when a message should have been sent, not from when it was (no coordinated omission), to when the broker appended its
+result, both by this machine's clock. Arrival to acknowledgement is from when the broker appended the message; the
+results' own timestamps have milliseconds. A round's worker rests between two loads.
 
 At more than 100 % the backlog grows while messages are sent: what counts there is that memory does not, and that the
 backlog is worked at the full rate, then and afterwards.
@@ -151,14 +151,18 @@ def rate_between(looks: Sequence[Look], start: float, end: float) -> float:
     return (inside[-1].delivered - inside[0].delivered) / (inside[-1].at - inside[0].at)
 
 
-def row(share: float, rate: float, load: Load) -> dict[str, Any]:
-    """How one load was carried. A rate of working off what was left where that took long enough to say something."""
+def row(share: float, most: float, load: Load) -> dict[str, Any]:
+    """How a share of the most that could be done was carried.
+
+    A rate of working off what was left where that took long enough to say something.
+    """
     memory = [look.resident_mib for look in load.looks]
     backlog = max(0.0, load.looks[-1].at - load.ended)
     return {
         "load": share,
         "messages": len(load.sent),
-        "sent_per_s": rate,
+        "capacity_per_s": most,
+        "sent_per_s": share * most,
         "results_per_s": rate_between(load.looks, load.looks[0].at, load.ended),
         "backlog_s": backlog,
         "backlog_per_s": rate_between(load.looks, load.ended, load.looks[-1].at) if backlog > BACKLOG else None,
@@ -188,8 +192,6 @@ class Round(NamedTuple):
     """Messages a second."""
     bare_batch: float
     """Milliseconds."""
-    capacity: float
-    """Messages a second."""
     loads: list[Carried]
 
 
@@ -206,34 +208,37 @@ class Carried(NamedTuple):
 def measure(
     broker: Any, model: Any, texts: Sequence[str], ids: Sequence[list[int]], options: argparse.Namespace
 ) -> Round:
-    """Capacity and all loads with a fresh worker on fresh topics; `ids` are the texts' tokens."""
+    """All loads with a fresh worker on fresh topics; `ids` are the texts' tokens."""
     batch, bare = bare_batch(model, ids[:2_000]), ceiling(model, ids)
     line = Line(broker, kit.bundle(options.bundle), kit.settings(options.set))
     with line.worker as worker:
         worker.ready()
         line.load(texts, min(500.0, bare / 4), 2.0)  # opens connections
-        most = capacity(line, texts, bare, max(3.0, options.seconds / 3))
-        print(f"capacity {most:,.0f}/s; bare graph {bare:,.0f}/s, a batch {batch:.1f} ms", flush=True)
-        loads = {share: line.load(texts, share * most, options.seconds) for share in options.shares}
+        loads = []
+        for share in options.shares:
+            most = capacity(line, texts, bare, max(3.0, options.seconds / 6))
+            print(f"capacity {most:,.0f}/s; bare graph {bare:,.0f}/s, a batch {batch:.1f} ms", flush=True)
+            loads.append((share, most, line.load(texts, share * most, options.seconds)))
         delivered = int(worker.metric("winnow_delivered_total"))
         worker.stop()
     answers = line.answers(delivered)
-    return Round(bare, batch, most, [carried(share, share * most, load, answers) for share, load in loads.items()])
+    return Round(bare, batch, [carried(share, most, load, answers) for share, most, load in loads])
 
 
-def carried(share: float, rate: float, load: Load, answers: Mapping[str, tuple[float, float]]) -> Carried:
-    """What became of a load, by the `answers` of its line."""
+def carried(share: float, most: float, load: Load, answers: Mapping[str, tuple[float, float]]) -> Carried:
+    """What became of this share of the most that could be done, by the `answers` of its line."""
     from bench.percentiles import percentiles  # needs the group `bench`
 
     intended = percentiles(answers[key][1] - due for key, due in load.sent.items())
     arrived = percentiles(answers[key][1] - answers[key][0] for key in load.sent)
     print(f"{share:.0%}: " + ", ".join(f"{name} {ms:,.0f} ms" for name, ms in arrived.items()), flush=True)
-    return Carried(row(share, rate, load), intended, arrived)
+    return Carried(row(share, most, load), intended, arrived)
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     """Medians of the rounds in every column, with the least and the most of what is compared with other figures.
 
+    The capacity of a round is the median of those before its loads.
     `p99_to_bare_batch` is from arrival to result; each round has its own bare batch.
     """
     by_load = list(zip(*(each.loads for each in rounds), strict=True))
@@ -243,7 +248,9 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     shares = [{"load": loads[0].row["load"]} for loads in by_load]
     together = list(zip(shares, by_load, ratios, strict=True))
     return {
-        "capacity_per_s": kit.spread([each.capacity for each in rounds]),
+        "capacity_per_s": kit.spread(
+            [statistics.median(at.row["capacity_per_s"] for at in each.loads) for each in rounds]
+        ),
         "bare_graph_per_s": kit.spread([each.bare_graph for each in rounds]),
         "bare_batch_ms": kit.spread([each.bare_batch for each in rounds]),
         "p99_to_bare_batch": [share | kit.spread(each) for share, _, each in together],

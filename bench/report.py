@@ -29,7 +29,7 @@ the machine, ratios hold.
 |---|---|
 | `graph` | tokens/s of one network as several graphs, OpenVINO with `--openvino`, our share of the INT8 peak |
 | `stream` | Kafka to Kafka on a backlog, against bare runs of the graph on all cores |
-| `load` | latency at shares of the capacity, messages sent at their times; five rounds take half an hour |
+| `load` | latency at shares of the capacity, messages sent at their times; five rounds take more than half an hour |
 | `latency` | what the worker adds at light load |
 | `exits` | early exit on and off: messages/s, agreement, F1 |
 | `cache` | a stream in which most texts come again, with and without the cache |

@@ -140,16 +140,17 @@ def test_a_backlog_that_is_gone_at_once_has_no_rate():
     assert load.row(0.5, 10.0, Load({}, 0.0, looks, 10.0))["backlog_per_s"] is None
 
 
-def carried(share: float, p99: float, backlog_per_s: float | None) -> load.Carried:
-    return load.Carried({"load": share, "backlog_per_s": backlog_per_s}, {"p99": p99 + 1}, {"p99": p99})
+def carried(share: float, p99: float, backlog_per_s: float | None, capacity: float = 100.0) -> load.Carried:
+    row = {"load": share, "capacity_per_s": capacity, "backlog_per_s": backlog_per_s}
+    return load.Carried(row, {"p99": p99 + 1}, {"p99": p99})
 
 
 def test_rounds_of_loads_are_told_by_their_medians():
     """A percentile is compared with the bare batch of its own round; what only some rounds have is of those."""
     rounds = [
-        load.Round(200.0, 10.0, 100.0, [carried(0.7, 40.0, None), carried(1.1, 500.0, 90.0)]),
-        load.Round(200.0, 20.0, 110.0, [carried(0.7, 40.0, None), carried(1.1, 600.0, None)]),
-        load.Round(100.0, 20.0, 120.0, [carried(0.7, 100.0, None), carried(1.1, 700.0, 110.0)]),
+        load.Round(200.0, 10.0, [carried(0.7, 40.0, None), carried(1.1, 500.0, 90.0)]),
+        load.Round(200.0, 20.0, [carried(0.7, 40.0, None, 108.0), carried(1.1, 600.0, None, 112.0)]),
+        load.Round(100.0, 20.0, [carried(0.7, 100.0, None, 130.0), carried(1.1, 700.0, 110.0, 110.0)]),
     ]
     found = load.summary(rounds)
     assert found["capacity_per_s"] == {"median": 110.0, "min": 100.0, "max": 120.0, "rounds": 3}
