@@ -1,11 +1,11 @@
 """Latency under open-loop load: messages are sent at their times, whatever became of those before them.
 
 In each round, with a worker and topics of its own, the shares of the capacity one after the other, each for as long.
-Directly before each the capacity: results a second while more is sent than can be done, so that the sender's and the
-broker's share of the cores is in it; what a shared machine can do changes within minutes. Every time is counted from
-when a message should have been sent, not from when it was (no coordinated omission), to when the broker appended its
-result, both by this machine's clock. Arrival to acknowledgement is from when the broker appended the message; the
-results' own timestamps have milliseconds. A round's worker rests between two loads.
+Directly before each the capacity, a sixth as long: results a second while more is sent than can be done, so that the
+sender's and the broker's share of the cores is in it; what a shared machine can do changes within minutes. Every time
+is counted from when a message should have been sent, not from when it was (no coordinated omission), to when the
+broker appended its result, both by this machine's clock. Arrival to acknowledgement is from when the broker appended
+the message; the results' own timestamps have milliseconds. A round's worker rests between two loads.
 
 At more than 100 % the backlog grows while messages are sent: what counts there is that memory does not, and that the
 backlog is worked at the full rate, then and afterwards.
@@ -238,8 +238,8 @@ def carried(share: float, most: float, load: Load, answers: Mapping[str, tuple[f
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
     """Medians of the rounds in every column, with the least and the most of what is compared with other figures.
 
-    The capacity of a round is the median of those before its loads.
-    `p99_to_bare_batch` is from arrival to result; each round has its own bare batch.
+    The capacity of a round is the median of those before its loads. `p99_to_bare_batch` is from
+    arrival to result; each round has its own bare batch.
     """
     by_load = list(zip(*(each.loads for each in rounds), strict=True))
     ratios = [
